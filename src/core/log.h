@@ -2,9 +2,10 @@
  *
  * Lines are key=value, gathered in a buffer and written once a pass (log_flush) or when the
  * buffer is full, each write whole lines only.  stderr is set non-blocking nowhere: a reader
- * that blocks costs counted lines, so log_flush() polls first and drops (and counts) what
- * does not go out.  Values are sanitised: bytes < 33, > 126 and '"' are written as '_'
- * unless the value is quoted by log_note itself (it quotes values that contain a space).
+ * that blocks costs counted lines: log_flush() polls first, what does not go out waits in
+ * the buffer, and a new line that finds the buffer full is dropped and counted.  Values are
+ * sanitised: bytes < 33, > 126 and '"' are written as '_'; a value that contains a space is
+ * quoted, and keeps it.  Only the thread that runs the loop may log.
  *
  * die() and die_sys() flush, say one line "fatal: ..." with errno's text and exit. */
 #ifndef CORE_LOG_H

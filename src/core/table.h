@@ -1,7 +1,8 @@
 /* table - a map from bytes or from a number to a pointer; open addressing, a random seed.
  *
- * The table keeps no key: the owner's object holds it, and table_init_spans() is told how to
- * read it back.  Values are never NULL.  At most `max` entries: table_put() answers false. */
+ * The table keeps no key: the owner's object holds it, and table_init() is told how to read
+ * it back.  Values are never NULL.  At most `max` entries: table_put() answers false.
+ * Entries never move but in a put, so what an iteration just returned may be removed. */
 #ifndef CORE_TABLE_H
 #define CORE_TABLE_H
 
@@ -11,7 +12,7 @@
 struct table_slot;
 struct table {
 	struct table_slot *slots;
-	size_t             n, cap, max;
+	size_t             n, dead, cap, max;     /* dead: slots that removed entries left */
 	uint64_t           seed;
 	struct span      (*key_of)(const void *value);
 	bool               fold;                  /* keys compared with ASCII case folded */
@@ -27,7 +28,7 @@ void *table_next(const struct table *t, size_t *at);         /* iterate: *at = 0
 struct map_slot;
 struct map {                                       /* the same for 64-bit keys; key 0 is allowed */
 	struct map_slot *slots;
-	size_t           n, cap, max;
+	size_t           n, dead, cap, max;
 	uint64_t         seed;
 };
 

@@ -1,0 +1,45 @@
+/* client - one end of the submission protocol: smtpd, qmtpd and body hand mail to journald.
+ *
+ * A client is one process' link to journald; a submission is one message on its way.  Body
+ * bytes are gathered to parts of BODY_PART_MAX, packed here (zip), and sent.  The owner keeps
+ * the submission until stored() or after submission_abandon().  When journald is lost, every
+ * open submission gets stored(STORED_LATER); the owner's connections stay. */
+#ifndef JOURNAL_CLIENT_H
+#define JOURNAL_CLIENT_H
+
+#include "core/list.h"
+#include "core/wire.h"
+#include "journal/zip.h"
+#include "mail/envelope.h"
+#include "mail/msg.h"
+
+struct client;
+struct submission {
+	struct client *client;                    /* NULL: not open */
+	struct link    link;
+	uint32_t       sub, parts;
+	uint64_t       size;                      /* raw bytes so far */
+	struct buf     part;                      /* gathers; storage is given back after each message above a page */
+	bool           committing, refused;
+	uint8_t        verdict;
+	void         (*stored)(struct submission *s, enum stored verdict, uint64_t id); /* from the loop, once after submission_commit() */
+};
+
+struct client *client_new(struct loop *l, int zstd_level);
+void           client_free(struct client *c);
+void           client_attach(struct client *c, int sock);     /* a (new) wire to journald; -1: none now */
+bool           client_admits(const struct client *c);         /* journald is there and takes new mail */
+void           client_on_room(struct client *c, void (*room)(void *ctx), void *ctx);
+bool           client_full(const struct client *c);           /* stop feeding bodies until room() */
+
+void submission_begin(struct submission *s, struct client *c, void (*stored)(struct submission *, enum stored, uint64_t));
+void submission_body(struct submission *s, struct span bytes);
+struct submit_info { uint32_t uid, pid; uint8_t kind; uint64_t parent; const struct msg_range *settles; uint16_t settles_n; };
+/* rcpts: packed addresses, count of them.  After it: exactly one stored(). */
+void submission_commit(struct submission *s, struct span sender, struct span packed, uint32_t rcpts, const struct submit_info *info);
+void submission_abandon(struct submission *s);    /* fine in any state; no stored() after it */
+void submission_fini(struct submission *s);       /* abandons, frees storage */
+/* For body's bounces: a part whose frame exists already goes as it is. */
+void submission_frame(struct submission *s, const struct msg_part *part, struct span frame);
+
+#endif

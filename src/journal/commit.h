@@ -1,0 +1,44 @@
+/* commit - many submissions, one durable write.
+ *
+ * Records that are added while a write is in flight form the next batch: one direct, dsynced
+ * write out of the ring.  The completion of that write is the commit point: before it nothing
+ * was promised, after it everything in the batch was.  No timer: a lone record is written in
+ * the pass in which it came.  A failed write ends the process (die_sys): no retry; the next
+ * start opens a new segment whose head says where this one ends.
+ *
+ * Positions are final when a record is added.  Batches complete in order. */
+#ifndef JOURNAL_COMMIT_H
+#define JOURNAL_COMMIT_H
+
+#include "core/disk.h"
+#include "journal/recover.h"
+#include "journal/ring.h"
+
+struct commit;
+struct waiter {                                   /* lives in its owner until done ran, or waiter_cancel() */
+	struct link link;
+	void (*done)(struct waiter *w);           /* the batch is durable; from the loop */
+};
+struct commit_calls {
+	void (*moved)(void *ctx, uint64_t durable);       /* the durable position moved: ring the bells */
+	void (*room)(void *ctx);                          /* commit_full() is over */
+	void (*failed)(void *ctx, int error);           /* a write failed: journald dies here; after it the commit is dead and only commit_free() is legal */
+};
+/* Opens the next segment (blocking writes: its head, durable) after a recovery.  ring: made for it.
+ * direct: whether the directory takes O_DIRECT.  0 or -errno. */
+int  commit_open(struct commit **ret, struct loop *l, struct disk *d, struct ring *r, const struct journal_end *end,
+                 uint64_t segment_size, uint32_t shard, bool direct, const struct commit_calls *calls, void *ctx);
+void commit_free(struct commit *c);               /* nothing may be in flight */
+uint64_t commit_epoch(const struct commit *c);
+
+/* One record; body in pieces.  Returns its position, or 0: this batch is full (try after room()).
+ * large: a part of mail that has more than one part (see BATCH_LARGE_MAX).  acked: somebody will be told yes. */
+enum { COMMIT_LARGE = 1, COMMIT_ACKED = 2 };
+uint64_t commit_add(struct commit *c, struct rec_head *h, const struct span *pieces, int pieces_n, unsigned flags) must_use;
+bool     commit_fits(const struct commit *c, size_t bytes, unsigned flags); /* heads included; then commit_add can't fail */
+void     commit_wait(struct commit *c, struct waiter *w);      /* for the batch that gathers now */
+void     waiter_init(struct waiter *w, void (*done)(struct waiter *));
+void     waiter_cancel(struct waiter *w);         /* fine when it does not wait */
+bool     commit_is_idle(const struct commit *c);  /* nothing gathers, nothing in flight */
+
+#endif

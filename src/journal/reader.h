@@ -1,0 +1,35 @@
+/* reader - records by position: from the ring where it still has them, else from the segments.
+ *
+ * Used by sched and body (beside a running journald), by recovery's tests and by tools (without
+ * a ring).  Blocking reads, 1 MiB at a time when walking, one part's size when asked for one.
+ * Everything returned was checked: block tags, batch head, record checksum, bounds. */
+#ifndef JOURNAL_READER_H
+#define JOURNAL_READER_H
+
+#include "core/buf.h"
+#include "core/disk.h"
+#include "journal/format.h"
+#include "journal/ring.h"
+
+struct record {
+	uint64_t        pos;
+	struct rec_head head;
+	struct span     body;                     /* valid until the next call on this reader */
+};
+enum read_result {
+	READ_OK, READ_END /* the durable position */, READ_DAMAGE /* *ret->pos: where; walking goes on behind it */,
+	READ_GONE /* no such record there: recycled, moved */, READ_ERROR
+};
+struct reader;
+/* segs: the journal's directory; ring may be NULL (a stopped journal: reads to the end found by
+ * journal_recover).  from: 0 = the oldest record of the queue. */
+struct reader *reader_new(struct disk *segs, const struct ring *ring, uint64_t segment_size, uint32_t shard);
+void           reader_free(struct reader *r);
+int            reader_open(struct reader *r, struct buf *why);    /* reads the heads; 0 or -errno and why */
+/* Walking: everything durable, in order, across segments.  bodies false: BODY records are passed over unread. */
+enum read_result reader_next(struct reader *r, bool bodies, struct record *ret);
+uint64_t         reader_pos(const struct reader *r);
+/* One record at a position; it must be of this type, id and number. */
+enum read_result reader_at(struct reader *r, uint64_t pos, enum rec_type type, uint64_t id, uint32_t number, struct record *ret);
+
+#endif
