@@ -10,10 +10,11 @@
 struct line {
 	struct buf part;
 	bool       skipping;                      /* a line too long: until its LF */
+	bool       given;                         /* part was handed out; the next call frees it */
 };
 enum line_event { LINE_MORE, LINE_OK, LINE_LONG /* once, when its LF came */ };
 
-void line_init(struct line *l, size_t max);
+void line_init(struct line *l, size_t max);   /* max: bytes before the LF, a CR included */
 void line_fini(struct line *l);
 /* *ret is valid until the next call. */
 enum line_event line_take(struct line *l, struct span *in, struct span *ret);
