@@ -16,9 +16,15 @@ bool        addr_has_at(struct span addr);
 void        addr_quote(struct outbuf *o, struct span addr);
 bool        addr_quote_buf(struct buf *b, struct span addr) must_use;
 
+/* No CR, LF or NUL in it: it can be said in an SMTP command.  addr_quote() writes such bytes as
+ * they are, behind a backslash; a client that asks nobody must ask this first. */
+bool        addr_fits_smtp(struct span addr);
+
 /* The path of MAIL and RCPT: "<" [route ":"] path ">" or a bare word; quotes and backslashes
- * are taken off (docs/qmail.md).  Cuts it off *arg; what follows (parameters) stays there.
- * The address is written to dst (at most cap bytes).  RFC 5321 4.1.2. */
+ * are taken off (docs/qmail.md).  Cuts it off *arg with the blanks around it; what follows
+ * (parameters) stays there.  The address is written to dst (at most cap bytes).  RFC 5321 4.1.2.
+ * PATH_SYNTAX: no end mark, an open quote, a route without colon, nothing at all, a CR, LF or
+ * NUL, or something other than a space behind the end mark. */
 enum path_result { PATH_OK, PATH_SYNTAX, PATH_LONG };
 enum path_result addr_take_path(struct span *arg, char *dst, size_t cap, struct span *ret);
 
@@ -26,8 +32,8 @@ enum path_result addr_take_path(struct span *arg, char *dst, size_t cap, struct 
 struct ip;
 bool addr_literal(struct span domain, struct ip *ret);
 
-/* pre@host-@[] and rb@rh give prerb=rh@host; otherwise the sender as it is (docs/qmail.md).
- * The result is sender itself or lies in b. */
+/* pre@host-@[] and rb@rh give prerb=rh@host; otherwise, and where b (2 * ADDR_MAX) is too
+ * small, the sender as it is (docs/qmail.md).  The result is sender itself or lies in b. */
 struct span addr_verp(struct span sender, struct span rcpt, struct buf *b);
 /* A VERP template without its last four bytes; anything else unchanged. */
 struct span addr_verp_base(struct span sender);
