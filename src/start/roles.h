@@ -9,7 +9,7 @@
 
 #include <stdbool.h>
 
-#define ROLE_PROCS_MAX 64                         /* of one kind; twice as many while front ends are replaced */
+#define ROLE_PROCS_MAX 16                         /* of one kind; twice as many while front ends are replaced (mail/counters.h) */
 
 enum stage { STAGE_JOURNAL, STAGE_QUEUE, STAGES };
 struct role_spec {

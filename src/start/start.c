@@ -1,5 +1,6 @@
 #include "start/start.h"
 
+#include "core/clock.h"
 #include "core/file.h"
 #include "core/log.h"
 #include "core/pool.h"
@@ -48,6 +49,7 @@ struct start {
 	struct buf       packed, why;
 	char             home[4096], bin[4096];
 	int              home_fd, run_fd, submit_fd, control_fd, counters_fd;
+	struct counters *counters;
 	bool             privileged, accepting;
 	enum stopping    stopping;
 	int              exit_code;
@@ -289,7 +291,7 @@ static void start_child(struct child *c)
 	c->state = CHILD_STARTED;
 	c->draining = false;
 	if (c->spec->front)
-		counters_clear(st->counters_fd, c->spec->kind, c->index);
+		counters_clear(st->counters, counters_column(c->spec->kind, c->index));
 	if (!tell_everything(c, sock)) {
 		close(sock);                      /* it died; SIGCHLD comes */
 		return;
@@ -442,7 +444,7 @@ static void on_death(struct start *st, struct child *c, int status)
 	if (c->wired)
 		wire_close(&c->wire);
 	if (c->spec->front)
-		counters_clear(st->counters_fd, c->spec->kind, c->index);
+		counters_clear(st->counters, counters_column(c->spec->kind, c->index));
 	if (!(c->draining && status == 0))
 		log_death(c, status);
 	if (st->stopping)
@@ -601,6 +603,8 @@ static bool open_all(struct start *st)
 		refuse(st, "shared counters: %s", strerror(-st->counters_fd));
 		return false;
 	}
+	st->counters = counters_map(st->counters_fd);
+	check(st->counters);
 	return true;
 }
 
