@@ -74,6 +74,9 @@ void loop_recv(struct loop *l, struct op *op, int fd);        /* multishot; byte
 struct span loop_bytes(struct loop *l, const struct op *op);  /* valid in done, and after it until released */
 void loop_buf_release(struct loop *l, uint32_t buf_id);       /* every res > 0 of loop_recv owes one */
 struct span loop_buf(struct loop *l, uint32_t buf_id, uint32_t n);
+/* After -ENOBUFS: d runs in PHASE_WORK once a buffer was given back, or a few ms later. */
+struct deferred;
+void loop_await_buf(struct loop *l, struct deferred *d);
 void loop_send(struct loop *l, struct op *op, int fd, const void *p, size_t n);
 void loop_sendmsg(struct loop *l, struct op *op, int fd, struct msghdr *m); /* MSG_NOSIGNAL; m stays until done */
 void loop_recvmsg(struct loop *l, struct op *op, int fd, struct msghdr *m); /* MSG_CMSG_CLOEXEC */
@@ -92,7 +95,8 @@ void timer_set(struct loop *l, struct timer *t, uint64_t ms_from_now); /* again:
 void timer_stop(struct loop *l, struct timer *t); /* fine when it is not set */
 bool timer_is_set(const struct timer *t);
 
-/* Work for the end of this pass, once, however often it is asked for. */
+/* Work for the end of this pass, once, however often it is asked for.  What a phase defers to
+ * itself runs in that phase. */
 enum phase { PHASE_WORK, PHASE_COMMIT, PHASE_FLUSH, PHASES };
 struct deferred {
 	struct link link;
@@ -121,6 +125,9 @@ struct loop {
 	struct heap   timers;
 	struct link   work[PHASES];
 	bool          stopped;
+	struct link   starved;                    /* deferred, by loop_await_buf() */
+	struct timer  starved_timer;
+	struct loop_signals *signals;
 	const char   *why_not_uring;
 	void         *body;                       /* the backend's own state */
 };
