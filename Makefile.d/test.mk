@@ -1,0 +1,25 @@
+# Everything that is tested.  Each runner ends in "N passed, N failed" on a line of its own; the
+# last line of `make check` is their sum.
+
+.PHONY: deps deps-test peers check asan soak demo bench lint fmt
+deps:
+	@tools/install-deps build
+deps-test:
+	@tools/install-deps test
+peers: deps-test
+	@tools/fetch-peers $(BUILD)/peers
+
+check: deps-test peers
+	@tests/run check $(BUILD)
+asan: deps-test
+	@tests/run asan $(BUILD)
+soak: deps-test peers
+	@tests/run soak $(BUILD)
+demo: deps
+	@tools/demo $(BUILD)
+bench: deps-test peers
+	@bench/run $(BUILD)
+lint:
+	@tools/lint
+fmt:
+	clang-format -i $(shell git ls-files '*.c' '*.h')
