@@ -104,6 +104,7 @@ struct rec_head {
 };
 enum { REC_SKIP = 1 /* may be skipped by a reader that does not know it */,
        REC_REWRITTEN = 2 /* RCPT: imported, addresses are rewritten already */ };
+#define REC_LAYOUT 0                              /* rec_head.version of every body below */
 #define REC_MAX (1024 * 1024)                     /* body bytes: a RCPT or BODY part, or a MSG of the largest mail */
 
 struct rec_body {
@@ -136,6 +137,9 @@ struct rec_seal { uint64_t next_number, chain; uint64_t first_seq, last_seq; uin
 static_check(sizeof(struct block_tag) == BLOCK_TAG);
 static_check(sizeof(struct batch_head) == 64);
 static_check(sizeof(struct rec_head) == 32);
+static_check(sizeof(struct segment_head) == 120);
+static_check(sizeof(struct rec_body) == 24);
+static_check(sizeof(struct rec_seal) == 48);
 static_check(sizeof(struct manifest_entry) == 32);
 static_check(sizeof(struct rec_msg) == 56);
 static_check(sizeof(struct rec_state) == 32);
@@ -143,6 +147,10 @@ static_check(sizeof(struct rec_state) == 32);
 /* Message ids: ordered in time within a shard; what log, queue_id and `quire show` print. */
 #define ID_SHARD_BITS 6
 #define ID_SEQ_BITS   33
+static inline uint64_t rec_size(uint64_t body_n)  /* with its head, up to the next record */
+{
+	return (sizeof(struct rec_head) + body_n + 7) & ~(uint64_t)7;
+}
 static inline uint64_t id_make(uint64_t epoch, uint64_t seq, uint32_t shard)
 {
 	return epoch << (ID_SEQ_BITS + ID_SHARD_BITS) | seq << ID_SHARD_BITS | shard;
@@ -180,5 +188,17 @@ uint64_t msg_position(const struct msg_view *v, uint32_t i);    /* body parts fi
 struct state_view { const struct rec_state *s; struct span ranges, text; };
 bool state_view(const struct rec_head *h, struct span body, struct state_view *ret);
 struct msg_range range_at(struct span ranges, uint32_t i);      /* unaligned read */
+
+/* Bytes between a flat buffer and the payload of blocks, from payload offset q on. */
+void payload_put(void *blocks, uint64_t q, const void *src, size_t n);
+void payload_get(const void *blocks, uint64_t q, void *dst, size_t n);
+void payload_zero(void *blocks, uint64_t q, size_t n);
+uint64_t payload_hash(const void *blocks, uint64_t q, size_t n); /* XXH3 of these payload bytes */
+
+/* Names below the journal's directory. */
+#define SEGMENT_NAME_MAX 32
+enum segment_file { FILE_SEGMENT /* seg- */, FILE_SPARE /* spare-: zeros, synced */, FILE_FILLING /* fill-: not yet */ };
+void segment_name(char name[SEGMENT_NAME_MAX], enum segment_file kind, uint64_t number);
+bool segment_name_parse(const char *name, enum segment_file *ret_kind, uint64_t *ret_number);
 
 #endif

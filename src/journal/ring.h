@@ -30,11 +30,12 @@ struct ring {
 	struct ring_head *head;
 	char             *data;                   /* size bytes, twice */
 	uint64_t          size;
-	int               fd;                     /* the writer's; -1 for a reader */
+	int               fd, fd_read;            /* the writer's, and a read-only one to give away; -1 for a reader */
 	bool              writer;
 };
 /* The writer; size is a power of two >= 1 MiB and divides the segment size or is a multiple of it. 0 or -errno. */
 int  ring_make(struct ring *r, uint64_t size, uint64_t segment_size);
+void ring_begin(struct ring *r, uint64_t pos);    /* writer, once: the run's first position; nothing older is held */
 int  ring_reader_fd(const struct ring *r);        /* a read-only descriptor to hand out; or -errno */
 int  ring_map(struct ring *r, int fd);            /* a reader; checks magic and size; fd may be closed. 0 or -errno */
 void ring_unmap(struct ring *r);
