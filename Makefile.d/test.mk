@@ -15,7 +15,8 @@ asan: deps-test
 	@tests/run asan $(BUILD)
 soak: deps-test peers
 	@tests/run soak $(BUILD)
-demo: deps
+demo: peers
+	@$(MAKE) --no-print-directory -s -j2 all BUILD=$(BUILD)
 	@tools/demo $(BUILD)
 bench: deps-test peers
 	@bench/run $(BUILD)
