@@ -141,7 +141,7 @@ struct msg_bounce {
 struct msg_bounced  { uint64_t parent, id; uint32_t verdict /* enum stored */, pid; };
 struct msg_partdata { uint32_t handle, number, of, pad; uint64_t size; };
 struct msg_want     { uint32_t handle, number; };
-struct msg_bodyfile { uint32_t handle, pad; uint64_t size; };
+struct msg_bodyfile { uint32_t handle, pad; uint64_t size; uint64_t id; /* of the message; 0: not said */ };
 
 struct msg_deliver {
 	uint32_t job, handle;
