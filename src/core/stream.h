@@ -8,15 +8,20 @@
  *
  * lost() is the last call ever made for a stream: it comes from the loop, with no op armed and
  * the descriptor closed, whoever ended it and however; the owner may free itself in it.
- * A deadline, an error and an end of file are one event. */
+ * A deadline, an error and an end of file are one event.
+ *
+ * stream_close() reads on, into nothing, until the peer ends too or STREAM_LINGER_MS pass: a
+ * socket closed over unread bytes is reset, and the reset can overtake our last answer. */
 #ifndef CORE_STREAM_H
 #define CORE_STREAM_H
 
 #include "core/loop.h"
 #include "core/outbuf.h"
 
-#define STREAM_HELD_MAX 2
-#define STREAM_IOV      16
+#define STREAM_HELD_MAX  2
+#define STREAM_IOV       8                        /* chunks in one send: more go out with the next */
+#define STREAM_LINGER_MS 2000                     /* after a close, for the peer's own end */
+#define STREAM_FLUSH_MS  30000                    /* after a close without a deadline, for the output */
 
 enum lost { LOST_EOF, LOST_ERROR, LOST_DEADLINE, LOST_CLOSED /* we ended it */ };
 
@@ -29,21 +34,24 @@ struct stream_calls {
 	void (*lost)(struct stream *st, enum lost why, int error /* errno or 0 */);
 };
 
+struct stream_held;
 struct stream {
 	struct loop               *loop;
 	const struct stream_calls *calls;
-	int             fd;
 	struct op       recv, send, dial;
 	struct outbuf   out;
 	struct timer    deadline;
 	struct deferred flush, offer;
 	struct msghdr   msg;
-	struct iovec    iov[STREAM_IOV];
-	struct { uint32_t id, n, taken; } held[STREAM_HELD_MAX];
-	uint8_t         held_n;
-	bool            connecting, closing, dropping, eof, was_full, offering;
+	union {
+		struct iovec            iov[STREAM_IOV];
+		struct sockaddr_storage to;       /* until connected: nothing is sent before */
+	} u;
+	struct stream_held *held, *held_last;     /* received, not yet taken */
+	int             fd, error;
+	uint32_t        held_n;
 	uint8_t         why;
-	int             error;
+	bool            connecting, closing, shut, dropping, eof, eof_told, was_full, offering, again;
 };
 
 void stream_init(struct stream *st, struct loop *l, const struct stream_calls *calls); /* no fd yet */

@@ -5,7 +5,13 @@
  * is one of ours and must be right.  Bodies are native structs: both ends are one build.
  *
  * Sending queues; it leaves at the end of the pass.  A sender that can run ahead of its reader
- * asks wire_full() first.  A received descriptor belongs to the handler. */
+ * asks wire_full() first.  A received descriptor belongs to the handler.
+ *
+ * On the socket each frame is padded to WIRE_ALIGN, so that bodies lie aligned where they were
+ * received; `n` counts no padding.
+ *
+ * What the peer said before it went away is still handled: lost() comes after the last frame,
+ * and on a paused wire only after wire_resume().  wire_close() drops what is queued both ways. */
 #ifndef CORE_WIRE_H
 #define CORE_WIRE_H
 
@@ -15,6 +21,10 @@
 
 #define WIRE_FRAME_MAX (1024 * 1024)              /* a part of 256 KiB that grew in zstd, and room */
 #define WIRE_FULL      (4 * 1024 * 1024)          /* queued bytes at which wire_full() says so */
+
+#define WIRE_ALIGN     8
+#define WIRE_FDS       16                         /* received, their frames not complete */
+#define WIRE_IOV       16
 
 struct wire_head {
 	uint32_t n;                               /* of the whole frame, head included */
@@ -45,13 +55,16 @@ struct wire {
 	struct buf                 in;
 	struct outbuf              out;
 	struct msghdr              in_msg, out_msg;
-	struct iovec               in_iov, out_iov[16];
-	char                       in_ctl[64], out_ctl[64];
+	struct iovec               in_iov, out_iov[WIRE_IOV];
+	char                       in_ctl[64] __attribute__((aligned(8)));
+	char                       out_ctl[64] __attribute__((aligned(8)));
 	struct wire_fd            *fds, *fds_last; /* to be sent, each with its byte position */
-	uint64_t                   queued, sent;
-	int                        got_fds[16], got_n;
+	uint64_t                   queued, sent;  /* bytes, ever */
+	size_t                     in_want;       /* how much the next receive asks for */
+	int                        got_fds[WIRE_FDS], got_n;
 	struct deferred            flush, resume;
-	bool                       paused, closing;
+	bool                       paused, closing, eof, deaf /* the peer reads no more */;
+	bool                       was_full, sending_fd, handling;
 	void (*lost)(struct wire *w);             /* last call, nothing armed, socket closed */
 	void (*room)(struct wire *w);             /* below WIRE_FULL / 2 again; may be NULL */
 };
