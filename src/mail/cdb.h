@@ -8,6 +8,8 @@
 struct cdb_file;
 struct cdb_file *cdb_file_new(int fd);            /* maps it; fd may be closed after. NULL: not a cdb */
 void             cdb_file_free(struct cdb_file *c);
+enum cdb_answer  { CDB_MISS, CDB_HIT, CDB_DAMAGED };
+enum cdb_answer  cdb_file_look(const struct cdb_file *c, struct span key, struct span *ret);
 bool             cdb_file_get(const struct cdb_file *c, struct span key, struct span *ret); /* first record */
 
 struct cdb_writer;

@@ -17,25 +17,56 @@
 struct control;
 struct control *control_new(void);                /* empty */
 void            control_free(struct control *c);
-/* 0, or -errno with the file's name in *ret_bad (a missing directory: its name). */
+/* 0, or -errno with the file's name in *ret_bad (a missing directory: its name).  Of a file that
+ * is in no table below only the name is taken, for the warning: somebody's key is not for us. */
 int             control_load(struct control *c, const char *dir, struct buf *ret_bad);
+/* false: no name for a file, or a maximum passed. */
 bool            control_set(struct control *c, struct span name, struct span bytes); /* tests, unpack */
 struct span     control_raw(const struct control *c, const char *name, bool *ret_there);
-bool            control_pack(const struct control *c, struct buf *b) must_use;
-bool            control_unpack(struct control *c, struct span packed) must_use;
+bool            control_pack(const struct control *c, struct buf *b) must_use; /* b's max: CONTROL_PACKED_MAX */
+bool            control_unpack(struct control *c, struct span packed) must_use; /* c is empty; false: damaged */
+
+void            control_names(const struct control *c, void (*each)(void *ctx, struct span name), void *ctx);
+
+/* A snapshot may be larger than a frame between processes: it is sent in pieces and is whole when
+ * as many bytes came as it says itself. */
+#define CONTROL_PIECE      (512 * 1024)
+#define CONTROL_PACKED_MAX (CONTROL_TOTAL_MAX + 64 * 1024)
+bool            control_piece(struct span *packed, struct span *ret);     /* false: that was all */
+bool            control_packed_is_whole(struct span so_far);
 
 /* line: first line, trailing blanks cut; missing: me if or_me and there is one, else fallback.
  * Present but empty is the empty span.  Borrowed from the snapshot (or fallback). */
 struct span control_line(const struct control *c, const char *name, bool or_me, const char *fallback);
 struct span control_me(const struct control *c);  /* empty if there is none */
-/* int: leading digits of the line; without any, as if missing. */
+/* int: leading digits of the line; without any, as if missing.  Too large: UINT64_MAX. */
 uint64_t    control_int(const struct control *c, const char *name, uint64_t fallback);
 bool        control_has(const struct control *c, const char *name);
+
+/* Every file that means something, one table.  Who reads one names it and knows no default. */
+enum setting_kind { SETTING_LINE, SETTING_INT, SETTING_LIST, SETTING_MAP };
+struct setting {
+	const char       *name;
+	enum setting_kind kind;
+	bool              ours;                   /* not one of qmail's: parsed strictly */
+	bool              or_me;                  /* line, list: without it, control/me */
+	int64_t           fallback, min, max;     /* int; qmail's are moved to the nearer end */
+	const char       *text;                   /* line: the literal fallback, or NULL */
+	const char       *readers;
+};
+extern const struct setting settings[];
+extern const size_t         settings_n;
+const struct setting *setting_find(struct span name);         /* NULL: unknown */
+/* The value of an int of the table, or its default; zstdlevel is signed: cast to int64_t. */
+uint64_t    control_setting(const struct control *c, const char *name);
+/* The same for a line; empty where there is neither file nor default. */
+struct span control_setting_line(const struct control *c, const char *name);
 
 /* list: each() gets every entry that qmail's list reader keeps, with its line number. */
 void control_list(const struct control *c, const char *name, void (*each)(void *ctx, struct span entry, unsigned line), void *ctx);
 
-/* A set, or a map of key:value, of a list; keys case-folded; the last duplicate wins. */
+/* A set, or a map of key:value, of a list; keys case-folded; the last duplicate wins.  It has
+ * its own copy of the bytes: the snapshot may go before it. */
 struct control_set;
 struct control_set *control_set_new(const struct control *c, const char *name, bool or_me);   /* never NULL */
 struct control_set *control_map_new(const struct control *c, const char *name);
