@@ -5,6 +5,12 @@
  * role_watch() puts that wire on it.  When start is lost, the process ends: children never
  * outlive start (PR_SET_PDEATHSIG, too).
  *
+ * A child ignores TERM, INT, HUP, ALRM and PIPE: start says by DRAIN when to go, also where a
+ * terminal or systemd signals the whole group.  What a child executes must get them back
+ * (role_signals_default()).
+ *
+ * A large CONTROL comes in several frames (control_piece()); start must send it so.
+ *
  * Without --child the program says what it is (--help, --version) and exits 100. */
 #ifndef MAIL_ROLE_H
 #define MAIL_ROLE_H
@@ -21,10 +27,12 @@ struct role_peer     { uint32_t role, index; int fd; };
 struct role_listener { uint32_t kind; int fd; };
 
 struct role;
-struct role_calls {                               /* NULL where a process never gets it */
-	void (*peer)(struct role *r, uint32_t role, uint32_t index, int fd);
+/* NULL where a process does not want it: a peer's or file's descriptor is closed, the snapshot
+ * stays the old one, DRAIN ends the process with 0. */
+struct role_calls {
+	void (*peer)(struct role *r, uint32_t role, uint32_t index, int fd);     /* fd is the callee's */
 	void (*control)(struct role *r);          /* r->control is the new snapshot; the old one is freed after */
-	void (*file)(struct role *r, uint32_t kind, int fd);
+	void (*file)(struct role *r, uint32_t kind, int fd);  /* also in r->files; the old one is closed after */
 	void (*drain)(struct role *r);
 	void (*retry)(struct role *r);
 };
@@ -40,7 +48,8 @@ struct role {
 	unsigned             listeners_n;
 	int                  files[FILES];        /* -1: not sent */
 	struct wire          start;
-	struct buf           frame;
+	struct buf           frame;               /* pieces of a snapshot that is not whole yet */
+	bool                 watched;
 	const struct role_calls *calls;
 	void                *ctx;
 };
@@ -49,6 +58,7 @@ struct role {
 void role_begin(struct role *r, const char *name, const char *what, int argc, char **argv);
 void role_watch(struct role *r, struct loop *l, const struct role_calls *calls, void *ctx);
 void role_ready(struct role *r);
+void role_signals_default(void);                  /* in a child, before it executes a program */
 /* Tells start why, in one line, and exits 111: start gives up instead of restarting. */
 _Noreturn void role_trouble(struct role *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
