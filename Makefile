@@ -41,6 +41,9 @@ FUZZES := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZBIN:= $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZES))
 SIMSRC := $(sort $(wildcard tests/sim/*.c))
 FUZZ_SECONDS ?= 15
+# V=1 shows the commands.
+Q      := $(if $(V),,@)
+say     = $(if $(V),,@echo "  $(1)")
 
 .PHONY: all lib clean
 .DELETE_ON_ERROR:
@@ -50,24 +53,27 @@ lib: $(BUILD)/lib.a
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+	$(call say,CC   $<)
+	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 # A partly built archive must never look finished, and a removed source must leave it.
 $(BUILD)/lib.a: $(call OBJ,$(LIBSRC) $(TOOLLIB))
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $^
 
 define PROG_RULE
 $(BUILD)/bin/$(patsubst %_main.c,%,$(notdir $(1))): $(call OBJ,$(1)) $(BUILD)/lib.a
 	@mkdir -p $$(@D)
-	$(CC) $(LDSAN) -o $$@ $$^ $(LIBS) $$(LIBS_$(patsubst %_main.c,%,$(notdir $(1))))
+	$(call say,LINK $$@)
+	$(Q)$(CC) $(LDSAN) -o $$@ $$^ $(LIBS) $$(LIBS_$(patsubst %_main.c,%,$(notdir $(1))))
 endef
 $(foreach m,$(MAINS),$(eval $(call PROG_RULE,$(m))))
 LIBS_quire = -ljansson
 
 $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/lib.a
 	@mkdir -p $(@D)
-	$(CC) $(LDSAN) -o $@ $^ -lcmocka $(LIBS) -ljansson
+	$(call say,LINK $@)
+	$(Q)$(CC) $(LDSAN) -o $@ $^ -lcmocka $(LIBS) -ljansson
 
 .PHONY: unit test-unit
 unit: $(UNITBIN)
@@ -78,18 +84,20 @@ test-unit: $(BUILD)/unit/test_$(T)
 # Fuzz targets are built whole by clang, with its own copy of the library.
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(LIBSRC) $(TOOLLIB)
 	@mkdir -p $(@D)
-	$(CLANG) -std=gnu11 -D_GNU_SOURCE -DQUIRE_SANITIZED -DQUIRE_VERSION='"$(VERSION)"' -DQUIRE_PREFIX='"$(PREFIX)"' \
+	$(call say,CLANG $@)
+	$(Q)$(CLANG) -std=gnu11 -D_GNU_SOURCE -DQUIRE_SANITIZED -DQUIRE_VERSION='"$(VERSION)"' -DQUIRE_PREFIX='"$(PREFIX)"' \
 	  -Isrc -I. -O1 -g -fno-strict-aliasing -w -fsanitize=fuzzer,address,undefined \
 	  -fno-sanitize-recover=undefined -o $@ $< $(BUILD)/fuzz/lib.a -luring -lzstd -lldns -lcdb -lpthread
 $(FUZZBIN): $(BUILD)/fuzz/lib.a
 $(BUILD)/fuzz/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CLANG) -std=gnu11 -D_GNU_SOURCE -DQUIRE_SANITIZED -DQUIRE_VERSION='"$(VERSION)"' -DQUIRE_PREFIX='"$(PREFIX)"' \
+	$(call say,CLANG $@)
+	$(Q)$(CLANG) -std=gnu11 -D_GNU_SOURCE -DQUIRE_SANITIZED -DQUIRE_VERSION='"$(VERSION)"' -DQUIRE_PREFIX='"$(PREFIX)"' \
 	  -Isrc -I. -O1 -g -fno-strict-aliasing -w -MMD -MP -fsanitize=fuzzer-no-link,address,undefined \
 	  -fno-sanitize-recover=undefined -c -o $@ $<
 $(BUILD)/fuzz/lib.a: $(patsubst %.c,$(BUILD)/fuzz/obj/%.o,$(LIBSRC) $(TOOLLIB))
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $^
 fuzz-%: $(BUILD)/fuzz/fuzz_%
 	@mkdir -p $(BUILD)/fuzz/corpus/$* tests/fuzz/corpus/$*
 	$(BUILD)/fuzz/fuzz_$* -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
@@ -97,7 +105,8 @@ fuzz-%: $(BUILD)/fuzz/fuzz_%
 
 # The simulator: the unmodified library, a world of its own.
 $(BUILD)/sim: $(call OBJ,$(SIMSRC)) $(BUILD)/lib.a
-	$(CC) $(LDSAN) -o $@ $^ $(LIBS)
+	$(call say,LINK $@)
+	$(Q)$(CC) $(LDSAN) -o $@ $^ $(LIBS)
 
 clean:
 	rm -rf $(BUILD)

@@ -1,6 +1,7 @@
 #include "start/listen.h"
 
 #include "core/file.h"
+#include "start/why.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,10 +27,7 @@ static void blame(struct wanted *w, unsigned line, struct span entry, const char
 {
 	if (w->bad)
 		return;
-	w->bad = true;
-	buf_clear(w->why);
-	if (!buf_fmt(w->why, "control/%s:%u: %.*s: %s", w->file, line, SPAN_ARG(entry), text))
-		return;
+	w->bad = !why_not(w->why, "control/%s:%u: %.*s: %s", w->file, line, SPAN_ARG(entry), text);
 }
 
 static int open_tcp(const struct ip *ip, uint16_t port)
@@ -136,7 +134,6 @@ int listen_unix(int run_dir, const char *name, unsigned mode, struct buf *why)
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
 	int                fd, cwd, ok = -1;
 
-	buf_clear(why);
 	check(strlen(name) < sizeof sa.sun_path);
 	strncpy(sa.sun_path, name, sizeof sa.sun_path - 1);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -151,8 +148,8 @@ int listen_unix(int run_dir, const char *name, unsigned mode, struct buf *why)
 		if (fchdir(cwd) < 0)
 			ok = -1;
 	}
-	if (ok < 0 && !buf_fmt(why, "run/%s: %s", name, strerror(errno)))
-		buf_clear(why);
+	if (ok < 0)
+		why_not(why, "run/%s: %s", name, strerror(errno));
 	if (cwd >= 0)
 		close(cwd);
 	if (ok == 0)

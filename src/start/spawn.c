@@ -2,6 +2,7 @@
 
 #include "core/file.h"
 #include "mail/role.h"
+#include "start/why.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -41,14 +42,13 @@ bool spawn_lookup(const struct role_spec *s, bool privileged, struct spawn_as *r
 	*ret = (struct spawn_as){0};
 	if (!privileged || !s->user)
 		return true;
-	buf_clear(why);
 	pw = getpwnam(s->user);
 	if (!pw)
-		return buf_fmt(why, "no user %s: run quire init as root", s->user) && false;
+		return why_not(why, "no user %s: run quire init as root", s->user);
 	ret->uid = pw->pw_uid;
 	gr = getgrnam(s->group);
 	if (!gr)
-		return buf_fmt(why, "no group %s: run quire init as root", s->group) && false;
+		return why_not(why, "no group %s: run quire init as root", s->group);
 	ret->gid = gr->gr_gid;
 	ret->change = true;
 	return true;

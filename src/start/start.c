@@ -9,6 +9,7 @@
 #include "mail/role.h"
 #include "start/listen.h"
 #include "start/spawn.h"
+#include "start/why.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -115,9 +116,7 @@ static struct control *read_control(struct start *st)
 	} else if (control_validate(c, on_told, &told) == 0) {
 		return c;
 	}
-	buf_clear(&st->why);
-	if (!buf_fmt(&st->why, "%s", told.first))
-		buf_clear(&st->why);
+	why_not(&st->why, "%s", told.first);
 	control_free(c);
 	return NULL;
 }
