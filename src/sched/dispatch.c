@@ -1,0 +1,241 @@
+/* Starting: a run in turn, an agent with a free slot, the body opened once for both. */
+#include "sched/plan_parts.h"
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "mail/addr.h"
+#include "mail/envelope.h"
+
+#include <inttypes.h>
+
+#define WAIT_S_MAX     100000                     /* longer than any step of the schedule: a clock that was wrong once must not park mail for years */
+#define SKIP_LOCAL     10
+#define SKIP_REMOTE    20
+
+static uint64_t root_of(uint64_t n)               /* rounded down */
+{
+	uint64_t root = 0;
+
+	for (uint64_t bit = 1ull << 31; bit; bit >>= 1)
+		if ((root + bit) * (root + bit) <= n)
+			root += bit;
+	return root;
+}
+
+uint64_t retry_time(uint64_t birth_s, uint64_t now_s, enum channel ch)
+{
+	uint64_t age = now_s > birth_s ? now_s - birth_s : 0;
+	uint64_t n = root_of(age) + (ch == CHANNEL_LOCAL ? SKIP_LOCAL : SKIP_REMOTE);
+
+	return (now_s > birth_s ? birth_s : now_s) + n * n;
+}
+
+uint32_t due_of_wall(const struct plan *p, uint64_t wall_us)
+{
+	uint64_t now = clock_wall_us(), wait = wall_us > now ? wall_us - now : 0;
+
+	if (wait > WAIT_S_MAX * 1000000ull)
+		wait = WAIT_S_MAX * 1000000ull;
+	return (uint32_t)((clock_mono_us() + wait + 999999) / 1000000);
+}
+
+void run_wait(struct plan *p, struct run *r, uint32_t due)
+{
+	r->state = RUN_WAITING;
+	due_add(&p->due, r, due);
+}
+
+static bool is_dying(const struct plan *p, const struct message *m)
+{
+	return clock_wall() > m->birth + p->limits.lifetime_s && clock_mono_us() >= p->expiry_from_us;
+}
+
+static const char *channel_name(unsigned ch)
+{
+	return ch == CHANNEL_LOCAL ? "local" : "remote";
+}
+
+static void log_start(struct plan *p, const struct job *j)
+{
+	struct run      *r = j->run;
+	struct recipient rc;
+	uint32_t         at = r->at;
+	uint64_t         delivery = j->first_delivery;
+
+	while (run_next(r, &at, &rc)) {
+		struct span to = log_safe(&p->packed, recipient_address(r, &rc, &p->address));
+
+		log_line("starting delivery %" PRIu64 ": msg %" PRIu64 " to %s %.*s", delivery++, r->message->id,
+		         channel_name(r->lane->channel), SPAN_ARG(to));
+	}
+}
+
+static struct handle *handle_for(struct plan *p, struct message *m, struct agent *a, uint32_t body)
+{
+	struct more    *more = message_more(p, m);
+	struct handle  *h = handle_find(&more->handles, a);
+	struct msg_open o = {.role = a->role, .index = a->index, .id = m->id, .pos = m->pos};
+
+	if (h)
+		return h;
+	h = handle_new(&p->jobs, &more->handles, a, body);
+	o.handle = h->number;
+	o.how = a->role == ROLE_LSPAWN ? OPEN_FILE : OPEN_PARTS;
+	p->world->open_body(p->world->ctx, body, &o);
+	return h;
+}
+
+/* A VERP sender differs for each recipient: such runs have one. */
+static void send_job(struct plan *p, const struct job *j)
+{
+	struct run        *r = j->run;
+	struct message    *m = r->message;
+	struct span        sender = message_sender(m);
+	struct recipient   rc;
+	uint32_t           at = r->at;
+	struct msg_deliver d = {.job = j->number, .handle = j->handle->number, .id = m->id, .size = m->size};
+
+	buf_clear(&p->packed);
+	while (run_next(r, &at, &rc)) {
+		struct span to = recipient_address(r, &rc, &p->address);
+
+		check(packed_add(&p->packed, to));
+		if (m->verp)
+			sender = addr_verp(sender, to, &p->address2);
+	}
+	d.rcpts = r->count;
+	d.sender_n = (uint16_t)sender.n;
+	p->world->deliver(p->world->ctx, j->agent->role, j->agent->index, &d, sender, buf_span(&p->packed));
+}
+
+/* Cuts off what one job may carry; the rest waits its turn behind others of its lane. */
+static struct run *job_sized(struct plan *p, struct run *r)
+{
+	struct message *m = r->message;
+	bool            single = r->lane->channel == CHANNEL_LOCAL || m->verp;
+	uint32_t        n = single ? 1 : JOB_RCPTS_MAX;
+	struct run     *front;
+
+	if (r->count <= n)
+		return r;
+	front = run_split(r, n);
+	message_split_run(p, m, front);
+	lane_add(&p->lanes, r, message_weight(m));
+	return front;
+}
+
+static void start(struct plan *p, struct run *r, uint32_t body)
+{
+	struct agent *a = agent_free(&p->jobs, r->lane);
+	struct job   *j;
+
+	check(a);                                 /* asked for before the run was taken */
+	r = job_sized(p, r);
+	r->state = RUN_RUNNING;
+	j = job_new(&p->jobs, a, handle_for(p, r->message, a, body), r);
+	j->dying = is_dying(p, r->message);
+	j->retry_s = retry_time(r->message->birth, clock_wall(), r->lane->channel);
+	lane_started(&p->lanes, r->lane);
+	log_start(p, j);
+	send_job(p, j);
+	p->changed = true;
+}
+
+static void dispatch_channel(struct plan *p, enum channel ch)
+{
+	enum weight w;
+
+	for (unsigned n = 0; n < DISPATCH_PASS_MAX && agents_have_room(&p->jobs, ch); n++) {
+		struct run *r = channel_take(&p->lanes, ch, &w);
+		uint32_t    body;
+
+		if (!r)
+			return;
+		check(body_for(&p->jobs, r->message->id, &body));
+		start(p, r, body);
+	}
+}
+
+void dispatch(struct plan *p)
+{
+	if (!p->ready || p->draining || p->jobs.bodies_n == 0)
+		return;
+	if (plan_owed_age_us(p) > 2000 * p->limits.outcome_delay_ms)
+		return;
+	dispatch_channel(p, CHANNEL_LOCAL);
+	dispatch_channel(p, CHANNEL_REMOTE);
+}
+
+void dispatch_ended(struct plan *p, struct job *j, enum lane_news news)
+{
+	struct handle *h = j->handle;
+	struct agent  *a = j->agent;
+
+	lane_ended(&p->lanes, j->run->lane, news);
+	job_free(&p->jobs, j);
+	p->changed = true;
+	if (h->jobs > 0)
+		return;
+	p->world->close_body(p->world->ctx, h->body, &(struct msg_close){.role = a->role, .index = a->index, .handle = h->number});
+	handle_free(&p->jobs, h);
+}
+
+/* What it had said about them is not known; at worst they are delivered twice. */
+static void agent_lost(struct plan *p, struct agent *a)
+{
+	uint32_t again = (uint32_t)(clock_mono_us() / 1000000) + AGENT_LOST_WAIT_S;
+
+	while (!list_is_empty(&a->jobs)) {
+		struct job     *j = owner_of(list_first(&a->jobs), struct job, link);
+		struct run     *r = j->run;
+		struct message *m = r->message;
+
+		for (uint32_t i = 0; i < r->count; i++)
+			log_line("delivery %" PRIu64 ": deferral: quire-%s_ended,_will_try_again_soon./", j->first_delivery + i,
+			         a->role == ROLE_LSPAWN ? "lspawn" : "remote");
+		dispatch_ended(p, j, LANE_NOTHING);
+		run_wait(p, r, again);
+		message_check_end(p, m);
+	}
+}
+
+bool plan_agent(struct plan *p, uint32_t role, uint32_t index, uint32_t slots)
+{
+	struct agent *a = agent_of(&p->jobs, role, index);
+
+	if (!a)
+		return false;
+	if (a->there)
+		agent_lost(p, a);
+	a->there = slots > 0;
+	a->slots = slots;
+	return true;
+}
+
+static void notices_lost(struct plan *p, uint32_t body)
+{
+	list_each_safe(&p->notices, l) {
+		struct more *more = owner_of(l, struct more, notice);
+
+		if (more->notice_body == body)
+			notice_later(p, more->message, BOUNCE_AGAIN_S);
+	}
+}
+
+void plan_body(struct plan *p, uint32_t index, bool there)
+{
+	if (index >= BODIES_MAX || (p->jobs.bodies[index] == there && !there))
+		return;
+	for (unsigned c = 0; c < 2; c++)          /* also when a new one takes an old one's place */
+		for (uint32_t i = 0; i < AGENTS_MAX; i++)
+			list_each(&p->jobs.agents[c][i].jobs, l) {
+				struct job *j = owner_of(l, struct job, link);
+
+				if (j->handle->body == index)
+					j->handle->stale = true;
+			}
+	notices_lost(p, index);
+	if (p->jobs.bodies[index] != there)
+		p->jobs.bodies_n += there ? 1 : -1u;
+	p->jobs.bodies[index] = there;
+}

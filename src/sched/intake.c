@@ -1,0 +1,227 @@
+/* Recipients are rewritten here, once, and sorted by destination.  Among the recipients of a
+ * destination those with the same retry state share a run, as they did before a restart. */
+#include "sched/plan_parts.h"
+
+#include "core/log.h"
+#include "core/pool.h"
+#include "mail/addr.h"
+#include "mail/envelope.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FEW          16                           /* recipients that need no memory of their own */
+#define TEXT_BLOCK   65536
+#define TEXT_MAX     ((size_t)1 << 40)            /* bounded by the parts: LOAD_NUMBERS_MAX addresses */
+
+struct tried { uint64_t next_us, pos; uint32_t attempt; };
+struct entry {
+	struct lane     *lane;
+	struct recipient rc;
+	struct tried     tried;
+};
+struct intake {
+	struct plan    *plan;
+	struct load    *load;
+	struct message *message;
+	struct entry   *entries;
+	size_t          n;
+	struct tried   *tried;                    /* by number; NULL: no deferral */
+	uint32_t        tried_n;
+	struct arena    texts;                    /* addresses that rewriting made */
+};
+
+/* Parts that were dropped, or that came in a batch before the plan looked, are where the
+ * MSG's hints say.  Parts that are nowhere: the batch was never acknowledged (docs/journal.md). */
+static bool read_missing(struct plan *p, struct load *l)
+{
+	struct record   r;
+	struct msg_view v;
+	uint64_t       *at;
+	bool            ok;
+
+	if (p->world->read(p->world->ctx, l->pos, REC_MSG, l->id, 0, &r) != READ_OK)
+		return false;
+	if (!msg_view(&r.head, r.body, &v))
+		return false;
+	at = mem_new((l->rcpt_parts + 1) * sizeof(*at));
+	for (uint32_t i = 0; i < l->rcpt_parts; i++)
+		at[i] = msg_position(&v, v.m->body_parts + i);
+	for (uint32_t i = 0; i < l->rcpt_parts; i++)
+		if (p->world->read(p->world->ctx, at[i], REC_RCPT, l->id, i, &r) == READ_OK)
+			load_part(&p->loads, l, &r);
+	ok = load_is_whole(l);
+	mem_free(at);
+	return ok;
+}
+
+static uint32_t count_numbers(const struct load *l, uint64_t *ret_all)
+{
+	uint32_t end = 0;
+
+	*ret_all = 0;
+	for (const struct load_part *part = l->parts; part; part = part->next) {
+		*ret_all += part->count;
+		if (part->first + part->count > end)
+			end = part->first + part->count;
+	}
+	return end;
+}
+
+static void note_deferrals(struct intake *in, uint32_t numbers)
+{
+	struct load_states *s = in->load->states;
+	size_t              n = s ? s->deferrals.n / sizeof(struct load_deferral) : 0;
+
+	if (n == 0)
+		return;
+	in->tried = mem_new((numbers + 1ul) * sizeof(*in->tried));
+	in->tried_n = numbers;
+	for (size_t i = 0; i < n; i++) {
+		const struct load_deferral *d = (const struct load_deferral *)(const void *)s->deferrals.p + i;
+
+		for (uint32_t k = d->range.first; k <= d->range.last && k < numbers; k++) {
+			struct tried *t = &in->tried[k];
+
+			if (d->attempt < t->attempt || (d->attempt == t->attempt && d->pos < t->pos))
+				continue;
+			*t = (struct tried){d->next_us, d->pos, d->attempt};
+		}
+	}
+}
+
+/* What of the address the run will keep, in memory that lasts until the run is built. */
+static void place(struct intake *in, struct entry *e, struct span addr, enum channel ch, bool is_scratch)
+{
+	struct lane *l;
+
+	addr = span_until(addr, RUN_ADDR_MAX);    /* only an absurd virtualdomains prefix reaches it */
+	l = lane_of(&in->plan->lanes, ch, addr);
+	e->lane = l;
+	e->rc.whole = ch == CHANNEL_LOCAL || !addr_has_at(addr) || !span_eq(addr_domain(addr), lane_domain(l));
+	e->rc.text = e->rc.whole ? addr : addr_local(addr);
+	if (!is_scratch || e->rc.text.n == 0)
+		return;
+	e->rc.text = arena_dup(&in->texts, e->rc.text);
+	check(e->rc.text.p);
+}
+
+static void take_recipient(struct intake *in, const struct load_part *part, uint32_t number, struct span addr)
+{
+	struct plan        *p = in->plan;
+	struct load_states *s = in->load->states;
+	struct entry       *e = &in->entries[in->n];
+	enum channel        ch = CHANNEL_REMOTE;
+	struct span         to = addr;
+
+	if (s && bits_has(&s->over, number))
+		return;
+	ch = rewrite(p->rewriter, addr, &p->address, &to);
+	if (s && bits_has(&s->failed, number)) {
+		message_failed(p, in->message, number, to);
+		return;
+	}
+	*e = (struct entry){.rc.number = number};
+	place(in, e, to, ch, to.p != addr.p);
+	if (in->tried && number < in->tried_n)
+		e->tried = in->tried[number];
+	in->n++;
+}
+
+static void take_part(struct intake *in, const struct load_part *part)
+{
+	struct span packed = span_of(part->packed, part->n), addr;
+
+	for (uint32_t i = 0; i < part->count && packed_next(&packed, &addr); i++)
+		take_recipient(in, part, part->first + i, addr);
+}
+
+static int by_destination(const void *va, const void *vb)
+{
+	const struct entry *a = va, *b = vb;
+
+	if (a->lane != b->lane)
+		return a->lane->number < b->lane->number ? -1 : 1;
+	if (a->tried.next_us != b->tried.next_us)
+		return a->tried.next_us < b->tried.next_us ? -1 : 1;
+	if (a->tried.attempt != b->tried.attempt)
+		return a->tried.attempt < b->tried.attempt ? -1 : 1;
+	return a->rc.number < b->rc.number ? -1 : a->rc.number > b->rc.number;
+}
+
+static bool belongs(const struct entry *a, const struct entry *b)
+{
+	return a->lane == b->lane && a->tried.next_us == b->tried.next_us && a->tried.attempt == b->tried.attempt;
+}
+
+static void add_run(struct intake *in, const struct entry *e, size_t n)
+{
+	struct plan *p = in->plan;
+	struct run  *r;
+	size_t       bytes = 0;
+
+	for (size_t i = 0; i < n; i++)
+		bytes += run_packed_n(&e[i].rc);
+	check(bytes < UINT32_MAX);                /* LOAD_NUMBERS_MAX short addresses; a domain has fewer */
+	r = run_new(in->message, e->lane, bytes);
+	for (size_t i = 0; i < n; i++)
+		run_add(r, &e[i].rc);
+	r->attempt = (uint16_t)(e->tried.attempt > UINT16_MAX ? UINT16_MAX : e->tried.attempt);
+	r->reason = e->tried.pos;
+	message_add_run(p, in->message, r);
+	if (e->tried.next_us)
+		run_wait(p, r, due_of_wall(p, e->tried.next_us));
+	else
+		lane_add(&p->lanes, r, message_weight(in->message));
+}
+
+static void add_runs(struct intake *in)
+{
+	size_t from = 0;
+
+	if (in->n > 1)
+		qsort(in->entries, in->n, sizeof(*in->entries), by_destination);
+	while (from < in->n) {
+		size_t to = from + 1;
+
+		while (to < in->n && belongs(&in->entries[from], &in->entries[to]))
+			to++;
+		add_run(in, &in->entries[from], to - from);
+		from = to;
+	}
+}
+
+static void take_texts(struct plan *p, struct message *m, const struct load *l)
+{
+	if (m->more && l->states)
+		check(buf_add(&m->more->texts, buf_span(&l->states->texts)));
+}
+
+bool intake_build(struct plan *p, struct load *l)
+{
+	struct entry  few[FEW];
+	struct intake in = {.plan = p, .load = l, .entries = few};
+	uint64_t      all;
+	uint32_t      numbers;
+
+	if (!load_is_whole(l) && !read_missing(p, l))
+		return false;
+	numbers = count_numbers(l, &all);
+	if (all > FEW)
+		in.entries = mem_new(all * sizeof(*in.entries));
+	arena_init(&in.texts, TEXT_BLOCK, TEXT_MAX);
+	in.message = message_new(p, l);
+	note_deferrals(&in, numbers);
+	for (const struct load_part *part = l->parts; part; part = part->next)
+		take_part(&in, part);
+	add_runs(&in);
+	take_texts(p, in.message, l);
+	arena_fini(&in.texts);
+	mem_free(in.tried);
+	if (in.entries != few)
+		mem_free(in.entries);
+	message_check_end(p, in.message);
+	return true;
+}

@@ -1,0 +1,72 @@
+/* job - a delivery on its way: one run at one agent, and the open bodies that jobs share.
+ *
+ * An agent (remote/i, lspawn/0) takes so many jobs at once.  A handle is the number under
+ * which quire-body gives a message to an agent: it is opened with the message's first job
+ * there and closed when none is left.  A handle whose body process died takes no new jobs. */
+#ifndef SCHED_JOB_H
+#define SCHED_JOB_H
+
+#include "core/list.h"
+#include "core/pool.h"
+#include "core/table.h"
+#include "sched/lane.h"
+
+#define JOB_RCPTS_MAX 100                         /* RFC 5321 4.5.3.1.8: what every server takes in one transaction */
+#define AGENTS_MAX    64                          /* of one channel; as ROLE_PEERS_MAX */
+#define BODIES_MAX    64
+#define JOBS_MAX      (1u << 20)
+
+struct agent {
+	struct link jobs;
+	uint32_t    role, index;
+	uint32_t    slots, running;
+	uint8_t     channel;
+	bool        there;
+};
+
+struct handle {
+	struct link   link;                       /* of the message */
+	struct agent *agent;
+	uint32_t      number, body;
+	uint32_t      jobs;
+	bool          stale;                      /* its body is gone */
+};
+
+struct job {
+	struct link    link;                      /* of the agent */
+	struct agent  *agent;
+	struct handle *handle;
+	struct run    *run;
+	uint64_t       first_delivery;            /* the log's number of its first recipient */
+	uint32_t       number;
+	uint64_t       retry_s;                   /* wall time of the next try, should this one be deferred */
+	bool           dying;                     /* its message is too old for one more try */
+};
+
+struct jobs {
+	struct pool  jobs, handles;
+	struct map   by_number;
+	uint32_t     job_numbers, handle_numbers;
+	uint64_t     deliveries;
+	struct agent agents[2][AGENTS_MAX];       /* by enum channel, index */
+	bool         bodies[BODIES_MAX];
+	uint32_t     bodies_n;                    /* that are there */
+};
+
+void           jobs_init(struct jobs *js);
+void           jobs_fini(struct jobs *js);        /* no job may be running */
+/* NULL where role or index is none of an agent's. */
+struct agent  *agent_of(struct jobs *js, uint32_t role, uint32_t index);
+struct agent  *agent_free(struct jobs *js, const struct lane *l);      /* with a free slot; the lane's own if it can */
+bool           agents_have_room(const struct jobs *js, enum channel ch);
+bool           body_for(const struct jobs *js, uint64_t id, uint32_t *ret_index);
+
+struct handle *handle_find(const struct link *handles, const struct agent *a);
+struct handle *handle_new(struct jobs *js, struct link *handles, struct agent *a, uint32_t body);
+void           handle_free(struct jobs *js, struct handle *h);
+
+struct job    *job_new(struct jobs *js, struct agent *a, struct handle *h, struct run *r);
+struct job    *job_find(const struct jobs *js, uint32_t number);
+void           job_free(struct jobs *js, struct job *j);
+
+#endif

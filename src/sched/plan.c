@@ -1,0 +1,408 @@
+#include "sched/plan_parts.h"
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/pool.h"
+#include "mail/addr.h"
+#include "mail/envelope.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define NAMES_BLOCK      4096
+#define NAMES_MAX        65536                    /* four control lines */
+#define LIFETIME_S       604800
+#define BOUNCE_BYTES     (1 << 20)                /* of the message that a notice returns */
+#define CONCURRENCY_LOCAL  10
+#define CONCURRENCY_REMOTE 20
+#define MEMORY_DEFAULT   (1ull << 30)             /* where nobody says how much this machine has */
+#define MESSAGE_COST     256                      /* bytes that a message of one recipient is counted as in the credit */
+#define RECIPIENT_SHARE  2                        /* a byte of envelope may take so many in memory */
+
+static struct span keep_line(struct plan *p, const struct control *c, const char *name, bool or_me, const char *fallback)
+{
+	return arena_dup(&p->names, control_line(c, name, or_me, fallback));
+}
+
+static uint32_t concurrency(const struct control *c, const char *name, uint64_t fallback)
+{
+	uint64_t n = control_int(c, name, fallback);
+
+	return n < JOBS_MAX / 2 ? (uint32_t)n : JOBS_MAX / 2;
+}
+
+/* Queued recipients stay where they were sent to, as in qmail (docs/qmail.md). */
+void plan_control(struct plan *p, const struct control *c)
+{
+	rewriter_free(p->rewriter);
+	p->rewriter = rewriter_new(c);
+	arena_reset(&p->names);
+	p->limits = (struct plan_limits){
+		.lifetime_s = control_int(c, "queuelifetime", LIFETIME_S),
+		.outcome_delay_ms = control_int(c, "outcomedelay", OUTCOME_DELAY_MS),
+		.bounce_max = control_int(c, "bouncemaxbytes", BOUNCE_BYTES),
+		.bounce_from = keep_line(p, c, "bouncefrom", false, "MAILER-DAEMON"),
+		.bounce_host = keep_line(p, c, "bouncehost", true, "bouncehost"),
+		.double_to = keep_line(p, c, "doublebounceto", false, "postmaster"),
+		.double_host = keep_line(p, c, "doublebouncehost", true, "doublebouncehost"),
+		.memory = p->limits.memory ? p->limits.memory : MEMORY_DEFAULT,
+	};
+	p->lanes.channels[CHANNEL_LOCAL].limit = concurrency(c, "concurrencylocal", CONCURRENCY_LOCAL);
+	p->lanes.channels[CHANNEL_REMOTE].limit = concurrency(c, "concurrencyremote", CONCURRENCY_REMOTE);
+	p->changed = true;
+}
+
+void plan_init(struct plan *p, const struct plan_world *w, const struct control *c)
+{
+	*p = (struct plan){.world = w};
+	arena_init(&p->names, NAMES_BLOCK, NAMES_MAX);
+	lanes_init(&p->lanes);
+	due_init(&p->due, (uint32_t)(clock_mono_us() / 1000000));
+	jobs_init(&p->jobs);
+	loads_init(&p->loads);
+	map_init(&p->messages, SIZE_MAX / 64);
+	pool_init(&p->mores, sizeof(struct more), UINT32_MAX);
+	list_init(&p->notices);
+	buf_init(&p->outcomes, OUTCOMES_MAX);
+	buf_init(&p->address, 65536);
+	buf_init(&p->address2, 65536);
+	buf_init(&p->packed, (RUN_ADDR_MAX + 2 + ADDR_MAX) * JOB_RCPTS_MAX);
+	p->clock_offset_us = (int64_t)(clock_wall_us() - clock_mono_us());
+	plan_control(p, c);
+}
+
+/* Jobs may be on their way: they end with the process. */
+static void jobs_forget(struct plan *p)
+{
+	for (unsigned c = 0; c < 2; c++)
+		for (uint32_t i = 0; i < AGENTS_MAX; i++)
+			while (!list_is_empty(&p->jobs.agents[c][i].jobs)) {
+				struct job    *j = owner_of(list_first(&p->jobs.agents[c][i].jobs), struct job, link);
+				struct handle *h = j->handle;
+
+				lane_ended(&p->lanes, j->run->lane, LANE_NOTHING);
+				job_free(&p->jobs, j);
+				if (h->jobs == 0)
+					handle_free(&p->jobs, h);
+			}
+}
+
+void plan_fini(struct plan *p)
+{
+	size_t          at = 0;
+	uint64_t        id;
+	struct message *m;
+
+	jobs_forget(p);
+	while ((m = map_next(&p->messages, &at, &id)))
+		message_free(p, m);
+	map_fini(&p->messages);
+	loads_fini(&p->loads);
+	lanes_fini(&p->lanes);
+	jobs_fini(&p->jobs);
+	pool_fini(&p->mores);
+	heap_fini(&p->again);
+	arena_fini(&p->names);
+	rewriter_free(p->rewriter);
+	buf_free(&p->outcomes);
+	buf_free(&p->address);
+	buf_free(&p->address2);
+	buf_free(&p->packed);
+	mem_free(p->owed);
+}
+
+struct span log_safe(struct buf *b, struct span s)
+{
+	char *to;
+
+	buf_clear(b);
+	s = span_until(s, RUN_ADDR_MAX + ADDR_MAX);
+	if (s.n == 0)
+		return SPAN_NONE;
+	to = buf_room(b, s.n);
+	check(to);
+	for (size_t i = 0; i < s.n; i++) {
+		unsigned char c = (unsigned char)s.p[i];
+
+		to[i] = (char)(c == '\n' ? '/' : c < 33 || c > 126 || c == '%' ? '_' : c);
+	}
+	return span_of(to, s.n);
+}
+
+static void on_rcpt(struct plan *p, const struct record *r)
+{
+	if (message_find(p, r->head.id) || loads_is_over(&p->loads, r->head.id))
+		return;                           /* a copy */
+	load_part(&p->loads, loads_get(&p->loads, r->head.id), r);
+	if (p->ready)
+		loads_trim(&p->loads);
+}
+
+static void over_if_done(struct plan *p, struct load *l)
+{
+	if (load_is_over(l))
+		loads_over(&p->loads, l);
+}
+
+static void settle_load(struct plan *p, const struct msg_view *v)
+{
+	struct load *l;
+
+	if (loads_is_over(&p->loads, v->m->parent))
+		return;
+	l = loads_get(&p->loads, v->m->parent);
+	for (uint32_t i = 0; i < v->m->settles_n; i++)
+		load_settle(l, range_at(v->settles, i));
+	over_if_done(p, l);
+}
+
+/* A bounce is there: what it reports needs nothing more. */
+static void settle(struct plan *p, const struct msg_view *v)
+{
+	struct message *m = message_find(p, v->m->parent);
+
+	if (!p->ready) {
+		settle_load(p, v);
+		return;
+	}
+	if (!m || !m->more)
+		return;                           /* a copy of a bounce, moved long after */
+	list_remove(&m->more->notice);
+	heap_remove(&p->again, &m->more->again);
+	for (uint32_t i = 0; i < v->m->settles_n; i++)
+		message_settle(p, m, range_at(v->settles, i));
+	log_line("bounce msg %" PRIu64 " qp %" PRIu32, m->id, v->m->pid);
+	p->counts.bounced++;
+	message_check_end(p, m);
+}
+
+static void build(struct plan *p, struct load *l)
+{
+	if (!intake_build(p, l)) {
+		char id[24];
+
+		snprintf(id, sizeof(id), "%" PRIu64, l->id);
+		log_note("msg", id, "odd", "recipients missing, taken as never submitted", NULL);
+		p->counts.lost_parts++;
+	}
+	loads_drop(&p->loads, l);
+}
+
+static void take_new(struct plan *p, struct load *l)
+{
+	struct span from = log_safe(&p->packed, span_of(l->sender, l->sender_n));
+
+	log_line("new msg %" PRIu64, l->id);
+	log_line("info msg %" PRIu64 ": bytes %" PRIu64 " from <%.*s> qp %" PRIu32 " uid %" PRIu32, l->id, l->size,
+	         SPAN_ARG(from), l->pid, l->uid);
+	build(p, l);
+}
+
+static void on_msg(struct plan *p, const struct record *r)
+{
+	struct message *m = message_find(p, r->head.id);
+	struct msg_view v;
+	struct load    *l;
+
+	if (!msg_view(&r->head, r->body, &v))
+		return;                           /* a layout of a later version that may be skipped */
+	if (v.m->parent)
+		settle(p, &v);
+	if (m) {
+		m->pos = r->pos;                  /* a copy: the older one may be given up */
+		return;
+	}
+	if (loads_is_over(&p->loads, r->head.id))
+		return;
+	l = loads_get(&p->loads, r->head.id);
+	load_msg(&p->loads, l, r, &v);
+	if (p->ready)
+		take_new(p, l);
+	else
+		over_if_done(p, l);
+}
+
+/* A copy of a failure that is not reported yet: its text is there, too. */
+static void on_copied_state(struct plan *p, const struct record *r, const struct state_view *v)
+{
+	struct message *m = message_find(p, r->head.id);
+	struct text_at  at = {.pos = r->pos, .number = r->head.number};
+
+	if (m && m->more && v->s->outcome == OUTCOME_FAILED)
+		check(buf_add(&m->more->texts, span_of(&at, sizeof(at))));
+}
+
+static void on_state(struct plan *p, const struct record *r)
+{
+	struct state_view v;
+	struct load      *l;
+
+	if (!state_view(&r->head, r->body, &v) || outcome_seen(p, r, &v))
+		return;
+	if (p->ready) {
+		on_copied_state(p, r, &v);
+		return;
+	}
+	if (loads_is_over(&p->loads, r->head.id))
+		return;
+	l = loads_get(&p->loads, r->head.id);
+	load_state(l, r, &v);
+	over_if_done(p, l);
+}
+
+void plan_record(struct plan *p, const struct record *r)
+{
+	switch (r->head.type) {
+	case REC_RCPT:  on_rcpt(p, r); break;
+	case REC_MSG:   on_msg(p, r); break;
+	case REC_STATE: on_state(p, r); break;
+	default:        break;                    /* the rest says nothing about who is tried when */
+	}
+}
+
+/* Loads without MSG are dropped: should one of them be committed yet, it is read again. */
+void plan_ready(struct plan *p)
+{
+	check(!p->ready);
+	p->ready = p->changed = true;
+	loads_forget_over(&p->loads);
+	while (!list_is_empty(&p->loads.open))
+		loads_drop(&p->loads, owner_of(list_first(&p->loads.open), struct load, link));
+	while (!list_is_empty(&p->loads.committed))
+		build(p, owner_of(list_first(&p->loads.committed), struct load, link));
+}
+
+void plan_retry_all(struct plan *p)
+{
+	due_all(&p->due);
+	for (uint32_t i = 0; i < p->again.n; i++)
+		p->again.v[i]->key = 0;           /* all keys fall to the same: the heap stays one */
+}
+
+void plan_drain(struct plan *p)
+{
+	p->draining = p->changed = true;
+}
+
+bool plan_is_drained(const struct plan *p)
+{
+	for (unsigned c = 0; c < 2; c++)
+		if (p->lanes.channels[c].running > 0)
+			return false;
+	return p->draining && p->owed_n == 0 && list_is_empty(&p->notices);
+}
+
+static void take_due(struct plan *p)
+{
+	uint32_t    now = (uint32_t)(clock_mono_us() / 1000000);
+	struct run *r;
+
+	while ((r = due_take(&p->due, now))) {
+		if (r->owed)                      /* only when everything was made due by hand */
+			due_add(&p->due, r, now + 1);
+		else
+			lane_add(&p->lanes, r, message_weight(r->message));
+	}
+}
+
+static void take_again(struct plan *p)
+{
+	struct heap_entry *e;
+
+	while ((e = heap_min(&p->again)) && e->key <= clock_mono_us()) {
+		struct more *more = owner_of(e, struct more, again);
+
+		heap_remove(&p->again, e);
+		message_check_end(p, more->message);
+	}
+}
+
+/* Nobody's mail is given up because the clock was wrong for a moment. */
+static void watch_clock(struct plan *p)
+{
+	int64_t offset = (int64_t)(clock_wall_us() - clock_mono_us());
+	int64_t step = offset - p->clock_offset_us;
+
+	p->clock_offset_us = offset;
+	if (step < CLOCK_STEP_S * 1000000ll && step > -CLOCK_STEP_S * 1000000ll)
+		return;
+	p->expiry_from_us = clock_mono_us() + CLOCK_STEP_S * 1000000ull;
+	log_note("odd", "the wall clock jumped", "expiry", "suspended for an hour", NULL);
+}
+
+/* Half of the delay is left for the journal's write. */
+static uint64_t outcomes_due_us(const struct plan *p)
+{
+	return p->outcomes_since_us + p->limits.outcome_delay_ms * 500;
+}
+
+static void say_status(struct plan *p)
+{
+	const struct outlet *l = &p->lanes.channels[CHANNEL_LOCAL], *r = &p->lanes.channels[CHANNEL_REMOTE];
+
+	if (!p->ready || !p->changed)
+		return;
+	p->changed = false;
+	log_line("status: local %" PRIu32 "/%" PRIu32 " remote %" PRIu32 "/%" PRIu32 "%s", l->running, l->limit,
+	         r->running, r->limit, p->draining ? " exitasap" : "");
+}
+
+void plan_tick(struct plan *p)
+{
+	watch_clock(p);
+	if (p->ready) {
+		take_due(p);
+		take_again(p);
+		dispatch(p);
+	}
+	if (p->outcomes.n > 0 && (p->draining || clock_mono_us() >= outcomes_due_us(p)))
+		outcomes_flush(p);
+	say_status(p);
+}
+
+static int64_t until(uint64_t at_us, int64_t ms)
+{
+	uint64_t now = clock_mono_us();
+	int64_t  wait = at_us > now ? (int64_t)((at_us - now + 999) / 1000) : 0;
+
+	return ms < 0 || wait < ms ? wait : ms;
+}
+
+static bool may_go_on(const struct plan *p)
+{
+	for (unsigned c = 0; c < 2; c++) {
+		const struct outlet *o = &p->lanes.channels[c];
+		bool waits = !list_is_empty(&o->turns[SMALL]) || !list_is_empty(&o->turns[HUGE]);
+
+		if (waits && o->running < o->limit && agents_have_room(&p->jobs, (enum channel)c))
+			return true;
+	}
+	return false;
+}
+
+int64_t plan_wait_ms(const struct plan *p)
+{
+	uint32_t due = due_next(&p->due);
+	int64_t  ms = -1;
+
+	if (p->outcomes.n > 0)
+		ms = until(outcomes_due_us(p), ms);
+	if (!p->ready || p->draining)
+		return ms;
+	if (due != DUE_NEVER)
+		ms = until(due * 1000000ull, ms);
+	if (heap_min(&p->again))
+		ms = until(heap_min(&p->again)->key, ms);
+	if (p->jobs.bodies_n > 0 && may_go_on(p) && plan_owed_age_us(p) <= 2000 * p->limits.outcome_delay_ms)
+		ms = 0;                           /* DISPATCH_PASS_MAX ended the last tick */
+	return ms;
+}
+
+void plan_credit(const struct plan *p, struct msg_credit *ret)
+{
+	uint64_t used = p->bytes + p->lanes.bytes + p->loads.parts_bytes;
+	uint64_t room = p->limits.memory > used ? p->limits.memory - used : 0;
+
+	ret->messages = room / 2 / MESSAGE_COST;
+	ret->bytes = room / 2 / RECIPIENT_SHARE;
+}

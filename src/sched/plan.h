@@ -1,0 +1,133 @@
+/* plan - the queue in memory: who is tried when, by whom, and what became of it.
+ *
+ * The plan does no I/O and owns no wire and no timer: records, verdicts and moments come in
+ * by the calls below, and what it wants done goes out through struct plan_world.  None of
+ * the world's calls may call back into the plan.  It asks core/clock for the time.
+ *
+ * Its truth is the journal.  What an agent says becomes an outcome, the outcome goes to
+ * journald, and only when its record is seen in the feed does it count: then a message may
+ * end, a failure may be bounced.  Between, the recipient is in no run, so nobody tries it
+ * again, and the outcome is owed; while one is owed for longer than twice control/outcomedelay,
+ * no delivery starts.  That bounds what a crash can repeat.
+ *
+ * A recipient of a loaded message is in exactly one place: in a run (ready, waiting or
+ * running), among the owed outcomes, among the failures that a bounce will report, or over. */
+#ifndef SCHED_PLAN_H
+#define SCHED_PLAN_H
+
+#include "core/arena.h"
+#include "core/heap.h"
+#include "mail/control.h"
+#include "sched/due.h"
+#include "sched/job.h"
+#include "sched/load.h"
+
+#define OUTCOME_DELAY_MS   50                     /* control/outcomedelay */
+#define OUTCOMES_FLUSH     (256 * 1024)           /* bytes of outcomes that wait no longer; below WIRE_FRAME_MAX */
+#define OUTCOMES_MAX       (1024 * 1024)          /* OUTCOMES_FLUSH and the largest single one */
+#define BOUNCE_AGAIN_S     123                    /* docs/qmail.md: trouble injecting a bounce */
+#define AGENT_LOST_WAIT_S  2                      /* start brings it back in about that time */
+#define CLOCK_STEP_S       3600                   /* a larger step of the wall clock suspends expiry for as long */
+#define DISPATCH_PASS_MAX  4096                   /* jobs started in one pass, so that wires are served between */
+#define DEFER_TEXT_MAX     512                    /* of a deferral in the journal: the log has all of it */
+
+struct plan_world {
+	void *ctx;
+	void (*open_body)(void *ctx, uint32_t body, const struct msg_open *o);
+	/* To the body and to the agent; the body may be gone. */
+	void (*close_body)(void *ctx, uint32_t body, const struct msg_close *c);
+	void (*deliver)(void *ctx, uint32_t role, uint32_t index, const struct msg_deliver *d, struct span sender, struct span packed);
+	void (*outcomes)(void *ctx, struct span bytes);       /* a MSG_OUTCOMES tail */
+	void (*bounce)(void *ctx, uint32_t body, const struct msg_bounce *b, struct span tail);
+	enum read_result (*read)(void *ctx, uint64_t pos, enum rec_type type, uint64_t id, uint32_t number, struct record *ret);
+};
+
+struct plan_limits {                              /* from control; strings live in plan.names */
+	uint64_t    lifetime_s, outcome_delay_ms, bounce_max;
+	struct span bounce_from, bounce_host, double_to, double_host;
+	uint64_t    memory;                       /* bytes the queue may take; bounds the credit */
+};
+
+struct more {                                     /* what only some messages need */
+	struct message   *message;
+	struct link       handles;
+	struct heap_entry again;                  /* when to try a bounce (once more) */
+	struct buf        failed;                 /* struct failed_head and the address, packed */
+	struct buf        texts;                  /* struct text_at */
+	uint32_t          failed_n;               /* not settled */
+	uint32_t          owed;                   /* outcomes */
+	struct link       notice;                 /* in plan.notices while a notice is on its way */
+	uint32_t          notice_body;            /* who makes it */
+};
+struct failed_head { uint32_t number; uint16_t n; uint8_t settled, pad; };
+#define FAILED_BYTES_MAX (1u << 30)
+
+struct message {
+	uint64_t     id, pos;                     /* where its MSG is */
+	uint64_t     size : 46, huge : 1, verp : 1, sender_n : 16;
+	struct run  *runs;                        /* those that are OVER too, until swept */
+	struct more *more;                        /* NULL: none of it */
+	uint32_t     birth;                       /* seconds, wall */
+	uint32_t     left;                        /* recipients in runs */
+	uint32_t     rcpts, runs_n, runs_over;
+	char         sender[];
+};
+
+struct owed {                                     /* an outcome that is not durable yet */
+	uint64_t        id, at_us;                /* at_us is unique in this process */
+	uint64_t        mono_us;
+	struct run     *run;                      /* a deferral's */
+	uint8_t         outcome;
+};
+
+struct plan_counts { uint64_t delivered, deferred, failed, bounced, ended, lost_parts; };
+
+struct plan {
+	const struct plan_world *world;
+	struct plan_limits limits;
+	struct arena       names;
+	struct rewriter   *rewriter;
+	struct lanes       lanes;
+	struct due         due;
+	struct jobs        jobs;
+	struct loads       loads;
+	struct map         messages;
+	struct pool        mores;
+	struct heap        again;
+	struct link        notices;
+	struct buf         outcomes;              /* gathered, not sent */
+	uint64_t           outcomes_since_us;     /* monotonic, of the oldest gathered */
+	uint64_t           last_at_us;
+	struct owed       *owed;                  /* a ring, the oldest at owed_at */
+	size_t             owed_at, owed_n, owed_cap;
+	size_t             bytes;                 /* messages and runs */
+	uint64_t           recipients;            /* in runs */
+	struct buf         address, address2, packed;     /* scratch */
+	int64_t            clock_offset_us;       /* wall - monotonic */
+	uint64_t           expiry_from_us;        /* monotonic: nothing is too old before */
+	struct plan_counts counts;
+	bool               ready, draining, changed /* the status line */;
+};
+
+void plan_init(struct plan *p, const struct plan_world *w, const struct control *c);
+void plan_fini(struct plan *p);
+void plan_control(struct plan *p, const struct control *c);   /* new values; what is queued keeps its channel */
+
+void plan_record(struct plan *p, const struct record *r);
+void plan_ready(struct plan *p);                  /* every durable record has been applied */
+/* An agent came (slots > 0), or is lost (0): its jobs are tried again soon. */
+bool plan_agent(struct plan *p, uint32_t role, uint32_t index, uint32_t slots) must_use;      /* false: no such agent */
+void plan_body(struct plan *p, uint32_t index, bool there);
+bool plan_verdict(struct plan *p, uint32_t role, uint32_t index, const struct msg_verdict *v, struct span tail) must_use; /* false: the agent is mad */
+void plan_bounced(struct plan *p, const struct msg_bounced *b);
+void plan_retry_all(struct plan *p);
+void plan_drain(struct plan *p);
+bool plan_is_drained(const struct plan *p);
+
+void    plan_tick(struct plan *p);                /* at the end of each pass: starts, sends, says */
+int64_t plan_wait_ms(const struct plan *p);       /* until the next tick is wanted; -1: not by time */
+/* How much more new mail fits into limits.memory; journald gets it anew when it changed much. */
+void    plan_credit(const struct plan *p, struct msg_credit *ret);
+uint64_t plan_owed_age_us(const struct plan *p);  /* of the oldest outcome that is not durable; 0: none */
+
+#endif

@@ -1,0 +1,58 @@
+/* plan_parts - what the files of the plan say to each other; for nobody else.
+ *
+ *   plan.c      records, moments, limits          message.c   life and end of a message
+ *   intake.c    a load becomes runs               dispatch.c  a run becomes a job
+ *   verdict.c   a job becomes outcomes            notice.c    failures become a bounce */
+#ifndef SCHED_PLAN_PARTS_H
+#define SCHED_PLAN_PARTS_H
+
+#include "sched/plan.h"
+
+/* message.c */
+struct message *message_new(struct plan *p, const struct load *l);
+struct message *message_find(const struct plan *p, uint64_t id);
+void            message_free(struct plan *p, struct message *m);      /* its runs, too; no job may run */
+struct span     message_sender(const struct message *m);
+enum weight     message_weight(const struct message *m);
+struct more    *message_more(struct plan *p, struct message *m);      /* makes it where there is none */
+void            message_tidy(struct plan *p, struct message *m);      /* gives it back where it is empty */
+void            message_add_run(struct plan *p, struct message *m, struct run *r);    /* owns it; counts its recipients */
+void            message_split_run(struct plan *p, struct message *m, struct run *front); /* its recipients are counted already */
+void            message_run_over(struct plan *p, struct run *r);
+void            message_failed(struct plan *p, struct message *m, uint32_t number, struct span addr);
+void            message_settle(struct plan *p, struct message *m, struct msg_range range);
+/* Ends it, or makes its bounce, if nothing is left to wait for.  It may be gone afterwards. */
+void            message_check_end(struct plan *p, struct message *m);
+
+/* intake.c: ready and waiting runs of a committed load; false: parts are missing for good. */
+bool intake_build(struct plan *p, struct load *l) must_use;
+
+/* dispatch.c */
+void     dispatch(struct plan *p);
+void     dispatch_ended(struct plan *p, struct job *j, enum lane_news news);  /* frees the job, not its run */
+uint64_t retry_time(uint64_t birth_s, uint64_t now_s, enum channel ch);       /* docs/qmail.md: the schedule */
+uint32_t due_of_wall(const struct plan *p, uint64_t wall_us); /* wall time -> a second of the wheel */
+void     run_wait(struct plan *p, struct run *r, uint32_t due);
+
+/* verdict.c */
+struct result {
+	enum outcome      outcome;
+	uint64_t          next_us;
+	uint32_t          attempt;
+	struct run       *run;                    /* a deferral's */
+	const struct msg_range *ranges;
+	uint16_t          ranges_n;
+	struct span       text, more_text;        /* one behind the other */
+};
+void outcome_owe(struct plan *p, struct message *m, const struct result *o);
+void outcomes_flush(struct plan *p);
+bool outcome_seen(struct plan *p, const struct record *r, const struct state_view *v);        /* it was the oldest owed one */
+
+/* notice.c */
+void notice_send(struct plan *p, struct message *m);  /* all that failed and fits; or settles it at once */
+void notice_later(struct plan *p, struct message *m, uint64_t wait_s);
+
+/* Log lines: LF becomes '/', other bytes below 33 or above 126 and '%' become '_' (docs/qmail.md). */
+struct span log_safe(struct buf *b, struct span s);
+
+#endif
