@@ -15,7 +15,6 @@
 #include "smtp/smtp.h"
 
 #include <inttypes.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -74,7 +73,6 @@ static void settle(struct session *c)
 		return;
 	timer_stop(c->d->loop, &c->quiet);
 	list_remove(&c->starved);
-	stream_wait(&c->stream, SMTPD_LINGER_MS);
 	stream_close(&c->stream);
 }
 
@@ -328,7 +326,6 @@ static void turn_away(struct session *c, const struct reply *why)
 	reply_say(&c->stream.out, why);
 	on_refused(&c->smtp, why, SPAN_NONE);
 	stream_out(&c->stream);
-	stream_wait(&c->stream, SMTPD_LINGER_MS);
 	stream_close(&c->stream);
 }
 
@@ -343,7 +340,6 @@ void smtpd_take(struct smtpd *d, int fd)
 		close(fd);
 		return;
 	}
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
 	c->d = d;
 	c->heard_ms = clock_mono_ms();
 	list_add_end(&d->all, &c->all);
