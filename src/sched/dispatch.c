@@ -156,11 +156,16 @@ static void dispatch_channel(struct plan *p, enum channel ch)
 	}
 }
 
+bool dispatch_may_start(const struct plan *p)
+{
+	return p->ready && !p->draining && !p->journal_away && p->jobs.bodies_n > 0 &&
+	       plan_owed_age_us(p) <= 2000 * p->limits.outcome_delay_ms &&
+	       p->outcomes.n - p->outcomes_gone < OUTCOMES_KEPT;
+}
+
 void dispatch(struct plan *p)
 {
-	if (!p->ready || p->draining || p->jobs.bodies_n == 0)
-		return;
-	if (plan_owed_age_us(p) > 2000 * p->limits.outcome_delay_ms)
+	if (!dispatch_may_start(p))
 		return;
 	dispatch_channel(p, CHANNEL_LOCAL);
 	dispatch_channel(p, CHANNEL_REMOTE);
@@ -176,7 +181,7 @@ void dispatch_ended(struct plan *p, struct job *j, enum lane_news news)
 	p->changed = true;
 	if (h->jobs > 0)
 		return;
-	p->world->close_body(p->world->ctx, h->body, &(struct msg_close){.role = a->role, .index = a->index, .handle = h->number});
+	p->world->close_body(p->world->ctx, h->stale ? BODIES_MAX : h->body, &(struct msg_close){.role = a->role, .index = a->index, .handle = h->number});
 	handle_free(&p->jobs, h);
 }
 

@@ -5,6 +5,7 @@
 #include "core/log.h"
 #include "core/pool.h"
 #include "mail/addr.h"
+#include "sched/view.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -96,6 +97,7 @@ void message_tidy(struct plan *p, struct message *m)
 
 static void run_gone(struct plan *p, struct run *r)
 {
+	view_run_gone(p, r);
 	p->bytes -= run_bytes(r);
 	run_free(r);
 }
@@ -104,6 +106,7 @@ static void run_gone(struct plan *p, struct run *r)
  * lists are given up with the plan. */
 void message_free(struct plan *p, struct message *m)
 {
+	view_message_gone(p, m);
 	while (m->runs) {
 		struct run *r = m->runs;
 

@@ -15,7 +15,6 @@
 #define BOUNCE_BYTES     (1 << 20)                /* of the message that a notice returns */
 #define CONCURRENCY_LOCAL  10
 #define CONCURRENCY_REMOTE 20
-#define MEMORY_DEFAULT   (1ull << 30)             /* where nobody says how much this machine has */
 #define MESSAGE_COST     256                      /* bytes that a message of one recipient is counted as in the credit */
 #define RECIPIENT_SHARE  2                        /* a byte of envelope may take so many in memory */
 
@@ -45,7 +44,7 @@ void plan_control(struct plan *p, const struct control *c)
 		.bounce_host = keep_line(p, c, "bouncehost", true, "bouncehost"),
 		.double_to = keep_line(p, c, "doublebounceto", false, "postmaster"),
 		.double_host = keep_line(p, c, "doublebouncehost", true, "doublebouncehost"),
-		.memory = p->limits.memory ? p->limits.memory : MEMORY_DEFAULT,
+		.memory = p->limits.memory ? p->limits.memory : PLAN_MEMORY,
 	};
 	p->lanes.channels[CHANNEL_LOCAL].limit = concurrency(c, "concurrencylocal", CONCURRENCY_LOCAL);
 	p->lanes.channels[CHANNEL_REMOTE].limit = concurrency(c, "concurrencyremote", CONCURRENCY_REMOTE);
@@ -63,6 +62,7 @@ void plan_init(struct plan *p, const struct plan_world *w, const struct control 
 	map_init(&p->messages, SIZE_MAX / 64);
 	pool_init(&p->mores, sizeof(struct more), UINT32_MAX);
 	list_init(&p->notices);
+	list_init(&p->views);
 	buf_init(&p->outcomes, OUTCOMES_MAX);
 	buf_init(&p->address, 65536);
 	buf_init(&p->address2, 65536);
@@ -355,7 +355,7 @@ void plan_tick(struct plan *p)
 		take_again(p);
 		dispatch(p);
 	}
-	if (p->outcomes.n > 0 && (p->draining || clock_mono_us() >= outcomes_due_us(p)))
+	if (outcomes_wait(p) && (p->draining || clock_mono_us() >= outcomes_due_us(p)))
 		outcomes_flush(p);
 	say_status(p);
 }
@@ -385,7 +385,7 @@ int64_t plan_wait_ms(const struct plan *p)
 	uint32_t due = due_next(&p->due);
 	int64_t  ms = -1;
 
-	if (p->outcomes.n > 0)
+	if (outcomes_wait(p))
 		ms = until(outcomes_due_us(p), ms);
 	if (!p->ready || p->draining)
 		return ms;
@@ -393,7 +393,7 @@ int64_t plan_wait_ms(const struct plan *p)
 		ms = until(due * 1000000ull, ms);
 	if (heap_min(&p->again))
 		ms = until(heap_min(&p->again)->key, ms);
-	if (p->jobs.bodies_n > 0 && may_go_on(p) && plan_owed_age_us(p) <= 2000 * p->limits.outcome_delay_ms)
+	if (dispatch_may_start(p) && may_go_on(p))
 		ms = 0;                           /* DISPATCH_PASS_MAX ended the last tick */
 	return ms;
 }

@@ -24,7 +24,9 @@
 
 #define OUTCOME_DELAY_MS   50                     /* control/outcomedelay */
 #define OUTCOMES_FLUSH     (256 * 1024)           /* bytes of outcomes that wait no longer; below WIRE_FRAME_MAX */
-#define OUTCOMES_MAX       (1024 * 1024)          /* OUTCOMES_FLUSH and the largest single one */
+#define OUTCOMES_KEPT      (16 * 1024 * 1024)     /* bytes of outcomes not durable at which nothing new starts */
+#define OUTCOMES_MAX       ((size_t)8 << 30)      /* above it by what the running jobs may still say */
+#define PLAN_MEMORY        (1ull << 30)           /* where nobody says how much this machine has */
 #define BOUNCE_AGAIN_S     123                    /* docs/qmail.md: trouble injecting a bounce */
 #define AGENT_LOST_WAIT_S  2                      /* start brings it back in about that time */
 #define CLOCK_STEP_S       3600                   /* a larger step of the wall clock suspends expiry for as long */
@@ -34,7 +36,7 @@
 struct plan_world {
 	void *ctx;
 	void (*open_body)(void *ctx, uint32_t body, const struct msg_open *o);
-	/* To the body and to the agent; the body may be gone. */
+	/* To the body (BODIES_MAX: none) and to the agent; either may be gone. */
 	void (*close_body)(void *ctx, uint32_t body, const struct msg_close *c);
 	void (*deliver)(void *ctx, uint32_t role, uint32_t index, const struct msg_deliver *d, struct span sender, struct span packed);
 	void (*outcomes)(void *ctx, struct span bytes);       /* a MSG_OUTCOMES tail */
@@ -77,10 +79,11 @@ struct owed {                                     /* an outcome that is not dura
 	uint64_t        id, at_us;                /* at_us is unique in this process */
 	uint64_t        mono_us;
 	struct run     *run;                      /* a deferral's */
+	uint32_t        n;                        /* bytes in plan.outcomes */
 	uint8_t         outcome;
 };
 
-struct plan_counts { uint64_t delivered, deferred, failed, bounced, ended, lost_parts; };
+struct plan_counts { uint64_t delivered, deferred, failed, bounced, ended, lost_parts, damaged, owed_us_max; };
 
 struct plan {
 	const struct plan_world *world;
@@ -95,8 +98,11 @@ struct plan {
 	struct pool        mores;
 	struct heap        again;
 	struct link        notices;
-	struct buf         outcomes;              /* gathered, not sent */
-	uint64_t           outcomes_since_us;     /* monotonic, of the oldest gathered */
+	struct link        views;                 /* sched/view.h */
+	struct buf         outcomes;              /* those that are owed, as they are sent */
+	size_t             outcomes_gone;         /* bytes in front that are durable */
+	size_t             outcomes_sent;         /* bytes that journald was given, gone ones included */
+	uint64_t           outcomes_since_us;     /* monotonic, of the oldest that was not sent */
 	uint64_t           last_at_us;
 	struct owed       *owed;                  /* a ring, the oldest at owed_at */
 	size_t             owed_at, owed_n, owed_cap;
@@ -106,7 +112,9 @@ struct plan {
 	int64_t            clock_offset_us;       /* wall - monotonic */
 	uint64_t           expiry_from_us;        /* monotonic: nothing is too old before */
 	struct plan_counts counts;
-	bool               ready, draining, changed /* the status line */;
+	bool               ready, draining;
+	bool               journal_away;          /* nothing starts, nothing is sent */
+	bool               changed;               /* since the last status line */
 };
 
 void plan_init(struct plan *p, const struct plan_world *w, const struct control *c);
@@ -115,6 +123,9 @@ void plan_control(struct plan *p, const struct control *c);   /* new values; wha
 
 void plan_record(struct plan *p, const struct record *r);
 void plan_ready(struct plan *p);                  /* every durable record has been applied */
+/* journald is lost; or it is back, and all that is durable was applied: what the feed did not
+ * show is sent once more. */
+void plan_journal(struct plan *p, bool there);
 /* An agent came (slots > 0), or is lost (0): its jobs are tried again soon. */
 bool plan_agent(struct plan *p, uint32_t role, uint32_t index, uint32_t slots) must_use;      /* false: no such agent */
 void plan_body(struct plan *p, uint32_t index, bool there);

@@ -29,6 +29,7 @@ bool intake_build(struct plan *p, struct load *l) must_use;
 
 /* dispatch.c */
 void     dispatch(struct plan *p);
+bool     dispatch_may_start(const struct plan *p);
 void     dispatch_ended(struct plan *p, struct job *j, enum lane_news news);  /* frees the job, not its run */
 uint64_t retry_time(uint64_t birth_s, uint64_t now_s, enum channel ch);       /* docs/qmail.md: the schedule */
 uint32_t due_of_wall(const struct plan *p, uint64_t wall_us); /* wall time -> a second of the wheel */
@@ -46,6 +47,7 @@ struct result {
 };
 void outcome_owe(struct plan *p, struct message *m, const struct result *o);
 void outcomes_flush(struct plan *p);
+bool outcomes_wait(const struct plan *p);             /* to be flushed */
 bool outcome_seen(struct plan *p, const struct record *r, const struct state_view *v);        /* it was the oldest owed one */
 
 /* notice.c */

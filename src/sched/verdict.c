@@ -21,12 +21,54 @@ struct one {                                      /* recipient of the job that e
 	struct span  text;
 };
 
+static size_t outcome_bytes(const char *at)
+{
+	struct msg_outcome o;
+
+	memcpy(&o, at, sizeof(o));
+	return sizeof(o) + o.ranges_n * sizeof(struct msg_range) + MSG_PAD8((size_t)o.text_n);
+}
+
+static bool all_sent(const struct plan *p)
+{
+	return p->outcomes_sent == p->outcomes.n;
+}
+
+/* In frames: after journald was away it may be much. */
 void outcomes_flush(struct plan *p)
 {
-	if (p->outcomes.n == 0)
+	while (!p->journal_away && !all_sent(p)) {
+		size_t end = p->outcomes_sent;
+
+		while (end < p->outcomes.n && end - p->outcomes_sent < OUTCOMES_FLUSH)
+			end += outcome_bytes(p->outcomes.p + end);
+		p->world->outcomes(p->world->ctx, span_of(p->outcomes.p + p->outcomes_sent, end - p->outcomes_sent));
+		p->outcomes_sent = end;
+	}
+}
+
+bool outcomes_wait(const struct plan *p)
+{
+	return !p->journal_away && !all_sent(p);
+}
+
+static void outcome_gone(struct plan *p, size_t n)
+{
+	p->outcomes_gone += n;
+	check(p->outcomes_gone <= p->outcomes_sent);
+	if (p->outcomes_gone < p->outcomes.n && p->outcomes_gone < OUTCOMES_FLUSH)
 		return;
-	p->world->outcomes(p->world->ctx, buf_span(&p->outcomes));
-	buf_clear(&p->outcomes);
+	buf_drop_front(&p->outcomes, p->outcomes_gone);
+	p->outcomes_sent -= p->outcomes_gone;
+	p->outcomes_gone = 0;
+}
+
+void plan_journal(struct plan *p, bool there)
+{
+	p->journal_away = !there;
+	if (there)
+		p->outcomes_sent = p->outcomes_gone;
+	outcomes_flush(p);
 }
 
 static void owe(struct plan *p, const struct owed *o)
@@ -70,17 +112,19 @@ void outcome_owe(struct plan *p, struct message *m, const struct result *o)
 	};
 	struct span ranges = span_of(o->ranges, o->ranges_n * sizeof(*o->ranges));
 
+	size_t      before = p->outcomes.n;
+
 	check(text_n <= UINT16_MAX);
-	if (p->outcomes.n == 0)
+	if (all_sent(p))
 		p->outcomes_since_us = clock_mono_us();
 	check(buf_add(&p->outcomes, span_of(&head, sizeof(head))) && buf_add(&p->outcomes, ranges) &&
 	      buf_add(&p->outcomes, o->text) && buf_add(&p->outcomes, o->more_text) &&
 	      buf_add(&p->outcomes, span_of(zeros, MSG_PAD8(text_n) - text_n)));
-	owe(p, &(struct owed){m->id, head.at_us, clock_mono_us(), o->run, head.outcome});
+	owe(p, &(struct owed){m->id, head.at_us, clock_mono_us(), o->run, (uint32_t)(p->outcomes.n - before), head.outcome});
 	message_more(p, m)->owed++;
 	if (o->run)
 		o->run->owed = true;
-	if (p->outcomes.n >= OUTCOMES_FLUSH)
+	if (p->outcomes.n - p->outcomes_sent >= OUTCOMES_FLUSH)
 		outcomes_flush(p);
 }
 
@@ -107,8 +151,11 @@ bool outcome_seen(struct plan *p, const struct record *r, const struct state_vie
 	if (p->owed_n == 0 || first->id != r->head.id || first->at_us != v->s->at_us)
 		return false;
 	o = *first;
+	if (clock_mono_us() - o.mono_us > p->counts.owed_us_max)
+		p->counts.owed_us_max = clock_mono_us() - o.mono_us;
 	p->owed_at = (p->owed_at + 1) % p->owed_cap;
 	p->owed_n--;
+	outcome_gone(p, o.n);
 	became_durable(p, &o, r);
 	return true;
 }
