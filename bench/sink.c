@@ -1,7 +1,7 @@
 /* sink - takes mail by SMTP and QMTP, counts it, throws it away.
  *
- * It never looks at an address.  On TERM it prints one JSON object: connections, messages,
- * recipients and bytes taken by each protocol. */
+ * It never looks at an address.  On USR1, and on TERM before it ends, it prints one JSON object:
+ * connections, messages, recipients and bytes taken by each protocol. */
 #include "bench/bench.h"
 
 #include "core/file.h"
@@ -227,11 +227,6 @@ static bool open_gate(struct sink *s, const char *address, bool qmtp)
 	return true;
 }
 
-static void on_signal(void *ctx, int signo)
-{
-	loop_stop(((struct sink *)ctx)->loop);
-}
-
 static void print_counts(const char *name, const struct counts *c, const char *end)
 {
 	printf("\"%s\": {\"connections\": %llu, \"messages\": %llu, \"recipients\": %llu, \"bytes\": %llu}%s", name,
@@ -239,11 +234,23 @@ static void print_counts(const char *name, const struct counts *c, const char *e
 	       (unsigned long long)c->bytes, end);
 }
 
+static void on_signal(void *ctx, int signo)
+{
+	struct sink *s = ctx;
+
+	putchar('{');
+	print_counts("smtp", &s->smtp, ", ");
+	print_counts("qmtp", &s->qmtp, "}\n");
+	fflush(stdout);
+	if (signo != SIGUSR1)
+		loop_stop(s->loop);
+}
+
 int bench_sink(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{"smtp", required_argument, NULL, 's'}, {"qmtp", required_argument, NULL, 'q'}, {"help", no_argument, NULL, 'h'}, {0}};
-	static const int signos[] = {SIGTERM, SIGINT, 0};
+	static const int signos[] = {SIGTERM, SIGINT, SIGUSR1, 0};
 	struct sink *s = mem_new(sizeof *s);
 	bool         any = false;
 	int          c;
@@ -270,8 +277,5 @@ int bench_sink(int argc, char **argv)
 	puts("ready");
 	fflush(stdout);
 	loop_run(s->loop);
-	putchar('{');
-	print_counts("smtp", &s->smtp, ", ");
-	print_counts("qmtp", &s->qmtp, "}\n");
 	return 0;
 }

@@ -214,15 +214,20 @@ class NameServer:
                         f'  xfrdir: "{where}"\n  server-count: 1\n  hide-version: yes\nremote-control:\n  control-enable: no\n{zone_lines}')
         self.process = subprocess.Popen([str(PEERS / "usr/sbin/nsd"), "-d", "-c", str(conf)],
                                         stdout=subprocess.DEVNULL, stderr=open(where / "log", "w"))
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            with socket.socket() as s:
-                if s.connect_ex((ip, port)) == 0:
-                    return
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.05)
-        raise RuntimeError("nsd did not start: " + (where / "log").read_text())
+        wait_port(ip, port, self.process, where / "log")
+
+
+def wait_port(ip, port, process, log=None, seconds=20):
+    """Until somebody listens there, or the process that should is gone."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with socket.socket() as s:
+            if s.connect_ex((ip, port)) == 0:
+                return
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    raise RuntimeError(f"{process.args[0]} does not listen on {ip}:{port}: " + (log.read_text() if log else ""))
 
 
 def netstring(data):
