@@ -32,6 +32,7 @@ struct disk_calls {
 struct disk {
 	const struct disk_calls *calls;
 	struct loop             *loop;
+	bool                     one_thread;      /* the simulator: blocking calls come from the loop's thread only */
 };
 
 /* dir_fd is kept.  Writes are aligned to DISK_ALIGN in address, length and offset. */

@@ -6,7 +6,15 @@
  * the pass in which it came.  A failed write ends the process (die_sys): no retry; the next
  * start opens a new segment whose head says where this one ends.
  *
- * Positions are final when a record is added.  Batches complete in order. */
+ * Positions are final when a record is added.  Batches complete in order.
+ *
+ * The next segment file is prepared by a thread of its own (journal/prepare.h) long before it
+ * is needed.  Where it is not there in time, or can't be had (commit_trouble), records gather
+ * until the batch is full, and wait: nothing fails.
+ *
+ * Waiting for more than one durable place has one seam: batch_is_durable() in commit.c runs
+ * when the local write is complete, and is what publishes and answers.  A copy elsewhere would
+ * be sent where that write is started, and counted there before that function is called. */
 #ifndef JOURNAL_COMMIT_H
 #define JOURNAL_COMMIT_H
 
@@ -21,21 +29,25 @@ struct waiter {                                   /* lives in its owner until do
 };
 struct commit_calls {
 	void (*moved)(void *ctx, uint64_t durable);       /* the durable position moved: ring the bells */
-	void (*room)(void *ctx);                          /* commit_full() is over */
+	void (*room)(void *ctx);                          /* a batch has left, the next one is empty: try again what did not fit */
 	void (*failed)(void *ctx, int error);           /* a write failed: journald dies here; after it the commit is dead and only commit_free() is legal */
 };
-/* Opens the next segment (blocking writes: its head, durable) after a recovery.  ring: made for it.
- * direct: whether the directory takes O_DIRECT.  0 or -errno. */
+/* Opens the next segment (blocking writes: its head, durable) after a recovery that did not end
+ * in RECOVERED_FAILED.  ring: made for it.  direct: whether the directory takes O_DIRECT.  An
+ * existing journal keeps its segment size (end->segment_size): another one is -EINVAL, as is one
+ * too small for the ring.  0 or -errno. */
 int  commit_open(struct commit **ret, struct loop *l, struct disk *d, struct ring *r, const struct journal_end *end,
                  uint64_t segment_size, uint32_t shard, bool direct, const struct commit_calls *calls, void *ctx);
-void commit_free(struct commit *c);               /* nothing may be in flight */
+void commit_free(struct commit *c);               /* nothing may be in flight; not from a callback */
 uint64_t commit_epoch(const struct commit *c);
 
 /* One record; body in pieces.  Returns its position, or 0: this batch is full (try after room()).
  * large: a part of mail that has more than one part (see BATCH_LARGE_MAX).  acked: somebody will be told yes. */
 enum { COMMIT_LARGE = 1, COMMIT_ACKED = 2 };
 uint64_t commit_add(struct commit *c, struct rec_head *h, const struct span *pieces, int pieces_n, unsigned flags) must_use;
-bool     commit_fits(const struct commit *c, size_t bytes, unsigned flags); /* heads included; then commit_add can't fail */
+bool     commit_fits(const struct commit *c, size_t bytes, unsigned flags); /* sum of rec_size(); then commit_add can't fail */
+size_t   commit_record_max(const struct commit *c); /* rec_size() of the largest record that ever fits */
+int      commit_trouble(const struct commit *c);  /* 0, or why the next segment can't be prepared: -ENOSPC, ...; it is tried again */
 void     commit_wait(struct commit *c, struct waiter *w);      /* for the batch that gathers now */
 void     waiter_init(struct waiter *w, void (*done)(struct waiter *));
 void     waiter_cancel(struct waiter *w);         /* fine when it does not wait */

@@ -3,7 +3,11 @@
  * Reads the directory, believes the newest valid segment head, checks that every segment it
  * names exists, walks the newest segment to its end, and says which of the named outcomes it
  * met.  It is read-only.  After it, journald opens a new segment whose head says where the
- * old one ends: that write is the only consequence of a recovery. */
+ * old one ends: that write is the only consequence of a recovery.
+ *
+ * What ret holds: after EMPTY zeros, after FAILED only `why`; else all, `end` being the
+ * position behind the last batch that counts (an ambiguous batch counts: what is readable of
+ * it is delivered).  `why` says something for a person except after EMPTY and CLEAN. */
 #ifndef JOURNAL_RECOVER_H
 #define JOURNAL_RECOVER_H
 

@@ -1,0 +1,725 @@
+/* commit - batches, laid out where they are written from.
+ *
+ * A batch is built in the ring at its position: records are copied in once, then the zeros,
+ * the head and the tags; the write takes the ring's own bytes.  There are two batches: one
+ * gathers, one may be in flight.  Nothing is allocated for a record or a batch.
+ *
+ * The commit point is on_written(): batch_is_durable() moves the durable position and runs
+ * the waiters.  Nothing in front of it tells anybody anything.
+ *
+ * Bytes in flight are never overwritten: what lies between the beginning of the batch in
+ * flight and the end of the one that gathers is at most that batch, the unused end of a
+ * segment, a head, a long manifest and the other batch; each but the head is no larger than
+ * batch_blocks, and the ring holds RING_BATCHES of those.
+ *
+ * Segments: room for a seal is reserved in every batch.  A batch that would leave less than
+ * the largest batch behind it is sealed, and goes out only when the next file is prepared.
+ * When the seal is durable, the rest of a long manifest is written as the new segment's first
+ * batch, then its head; only then the next batch.  So a durable head speaks of durable things
+ * only, and a batch has a durable head above it. */
+#include "journal/commit.h"
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/pool.h"
+#include "core/rand.h"
+#include "journal/prepare.h"
+#include "journal/segments.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define BATCHES       2                           /* one in flight, one that gathers */
+#define RING_BATCHES  8
+#define IDLE_MS       100                         /* quiet for so long: say that the last batch is durable */
+#define SEAL_SIZE     (sizeof(struct rec_head) + sizeof(struct rec_seal))
+
+struct batch {
+	struct link waiters;
+	uint64_t    pos;                          /* 0: not open */
+	uint64_t    used;                         /* payload bytes, its head included */
+	uint64_t    blocks, seq, large;
+	uint64_t    begun_us;
+	uint32_t    records, flags;
+	bool        idle;                         /* the mark only */
+};
+
+enum writing { WRITING_NOTHING, WRITING_BATCH, WRITING_MANIFEST, WRITING_HEAD };
+
+struct commit {
+	struct loop *loop;
+	struct disk *disk;
+	struct ring *ring;
+	const struct commit_calls *calls;
+	void        *ctx;
+	uint64_t     segment_size, batch_blocks;
+	uint32_t     shard;
+	bool         dead;
+
+	uint8_t      uuid[16];
+	uint64_t     epoch, oldest;
+	struct manifest_entry *named;             /* all segments in front of the one that is written */
+	uint32_t     named_n, named_cap, named_max;
+
+	struct disk_file *file, *next_file;       /* next_file: prepared; NULL: not yet */
+	uint64_t     number, incarnation, first_seq;
+	uint64_t     pos;                         /* where the next batch is opened */
+	uint64_t     seq, chain;                  /* of the last batch that was laid out */
+	uint64_t     durable_seq;
+	struct batch batches[BATCHES], *gather, *flight;
+	struct segment_head head;                 /* of the segment that is being entered */
+	uint64_t     write_n;
+	enum writing writing;
+	struct op    write;
+	struct deferred pass;
+	struct prepare prepare;
+
+	struct timer idle;
+	bool         unmarked;                    /* acked mail that no later batch vouches for yet */
+	uint64_t     quiet_since_ms;
+};
+
+static uint64_t segment_start(const struct commit *c, uint64_t number)
+{
+	return number * c->segment_size;
+}
+
+/* ---- a batch while it gathers ---- */
+
+static void batch_reset(struct batch *b)
+{
+	list_init(&b->waiters);
+	b->pos = 0;
+	b->used = sizeof(struct batch_head);
+	b->blocks = b->seq = b->large = b->begun_us = 0;
+	b->records = b->flags = 0;
+	b->idle = false;
+}
+
+static void batch_open(struct commit *c, struct batch *b)
+{
+	b->pos = c->pos;
+	b->begun_us = clock_mono_us();
+	b->blocks = 0;
+}
+
+/* Claims the blocks up to payload byte `end`, before they are written to. */
+static void batch_grow(struct commit *c, struct batch *b, uint64_t end)
+{
+	uint64_t blocks = blocks_for(end);
+
+	if (blocks <= b->blocks)
+		return;
+	b->blocks = blocks;
+	ring_claim(c->ring, b->pos, blocks * BLOCK_SIZE);
+}
+
+static uint64_t batch_room(const struct commit *c)
+{
+	return c->batch_blocks * BLOCK_DATA - rec_size(sizeof(struct rec_seal));
+}
+
+size_t commit_record_max(const struct commit *c)
+{
+	return batch_room(c) - sizeof(struct batch_head);
+}
+
+bool commit_fits(const struct commit *c, size_t bytes, unsigned flags)
+{
+	const struct batch *b = c->gather;
+
+	if (c->dead || bytes > batch_room(c) - b->used)
+		return false;
+	return !(flags & COMMIT_LARGE) || b->large == 0 || b->large + bytes <= BATCH_LARGE_MAX;
+}
+
+static uint64_t put_record(struct commit *c, struct batch *b, const struct rec_head *h,
+			   const struct span *pieces, int pieces_n)
+{
+	uint64_t at = b->used, size = rec_size(h->n);
+	uint64_t pos = b->pos + payload_to_bytes(at);
+	char *p;
+
+	batch_grow(c, b, at + size);
+	p = ring_at(c->ring, b->pos);
+	payload_put(p, at, h, sizeof *h);
+	at += sizeof *h;
+	for (int i = 0; i < pieces_n; at += pieces[i].n, i++)
+		payload_put(p, at, pieces[i].p, pieces[i].n);
+	b->used += size;
+	payload_zero(p, at, b->used - at);
+	b->records++;
+	return pos;
+}
+
+uint64_t commit_add(struct commit *c, struct rec_head *h, const struct span *pieces, int pieces_n, unsigned flags)
+{
+	struct batch *b = c->gather;
+	uint64_t size;
+
+	h->version = REC_LAYOUT;
+	rec_seal_head(h, pieces, pieces_n);
+	size = rec_size(h->n);
+	check(size <= commit_record_max(c));
+	if (!commit_fits(c, size, flags))
+		return 0;
+	if (!b->pos)
+		batch_open(c, b);
+	if (flags & COMMIT_LARGE)
+		b->large += size;
+	if (flags & COMMIT_ACKED)
+		b->flags |= BATCH_ACKED;
+	loop_defer(c->loop, &c->pass, PHASE_COMMIT);
+	return put_record(c, b, h, pieces, pieces_n);
+}
+
+void waiter_init(struct waiter *w, void (*done)(struct waiter *))
+{
+	*w = (struct waiter){.done = done};
+}
+
+void waiter_cancel(struct waiter *w)
+{
+	list_remove(&w->link);
+}
+
+void commit_wait(struct commit *c, struct waiter *w)
+{
+	check(c->gather->pos && !c->dead);
+	list_add_end(&c->gather->waiters, &w->link);
+}
+
+bool commit_is_idle(const struct commit *c)
+{
+	return !c->gather->pos && c->writing == WRITING_NOTHING;
+}
+
+/* ---- a batch on its way ---- */
+
+static void seal_tags(struct commit *c, const struct batch *b)
+{
+	char *p = ring_at(c->ring, b->pos);
+	struct block_tag t = {
+		.incarnation = c->incarnation,
+		.seq = b->seq,
+		.watermark_lag = (uint32_t)(b->seq - c->durable_seq),
+	};
+
+	for (uint64_t i = 0; i < b->blocks; i++) {
+		t.index = (uint16_t)i;
+		t.flags = (i == 0 ? BLOCK_FIRST : 0) | (i == b->blocks - 1 ? BLOCK_LAST : 0);
+		block_seal(p + i * BLOCK_SIZE, &t);
+	}
+}
+
+/* From here on the batch is bytes: head, chain and tags. */
+static void seal_batch(struct commit *c, struct batch *b)
+{
+	char *p = ring_at(c->ring, b->pos);
+	struct batch_head h = {
+		.blocks = (uint32_t)b->blocks,
+		.seq = ++c->seq,
+		.watermark = c->durable_seq,
+		.payload_n = (uint32_t)(b->used - sizeof h),
+		.records = b->records,
+		.time_us = clock_wall_us(),
+		.flags = b->flags,
+	};
+
+	payload_zero(p, b->used, b->blocks * BLOCK_DATA - b->used);
+	h.payload_hash = payload_hash(p, sizeof h, h.payload_n);
+	h.chain = c->chain = hash64_chain(c->chain, h.payload_hash, h.seq);
+	batch_head_seal(&h);
+	memcpy(p, &h, sizeof h);
+	b->seq = h.seq;
+	seal_tags(c, b);
+}
+
+static void start_write(struct commit *c, enum writing what, struct disk_file *f, uint64_t pos, uint64_t n)
+{
+	c->writing = what;
+	c->write_n = n;
+	c->disk->calls->write(c->disk, f, &c->write, ring_at(c->ring, pos), n, pos % c->segment_size);
+}
+
+static void add_seal(struct commit *c, struct batch *b)
+{
+	struct rec_seal s = {
+		.next_number = c->number + 1,
+		.chain = c->chain,
+		.first_seq = c->first_seq,
+		.last_seq = c->seq + 1,
+	};
+	struct span body = span_of(&s, sizeof s);
+	struct rec_head h = {.type = REC_SEAL, .version = REC_LAYOUT};
+
+	rec_seal_head(&h, &body, 1);
+	put_record(c, b, &h, &body, 1);
+	b->flags |= BATCH_SEAL;
+}
+
+/* The rest of a manifest that is too long for a head: so many blocks; 0: it fits. */
+static uint64_t manifest_blocks(uint64_t named_n)
+{
+	uint64_t rest;
+
+	if (named_n <= MANIFEST_IN_HEAD)
+		return 0;
+	rest = (named_n - MANIFEST_IN_HEAD) * sizeof(struct manifest_entry);
+	return blocks_for(sizeof(struct batch_head) + rec_size(rest));
+}
+
+/* Whether a batch of so many blocks, put here, has to be the segment's last. */
+static bool must_seal(const struct commit *c, uint64_t pos, uint64_t blocks)
+{
+	uint64_t end = segment_start(c, c->number) + c->segment_size;
+
+	return pos + blocks * BLOCK_SIZE + c->batch_blocks * BLOCK_SIZE > end;
+}
+
+/* Starts the batch that gathers, if it may go now. */
+static void send_batch(struct commit *c)
+{
+	struct batch *b = c->gather;
+	uint64_t blocks = blocks_for(b->used);
+	bool seal;
+
+	if (b->pos / c->segment_size != c->number)
+		return;                           /* the new segment is not entered yet */
+	seal = must_seal(c, b->pos, blocks_for(b->used + SEAL_SIZE));
+	if (seal && !c->next_file)
+		return;                           /* on_prepared() comes back to it */
+	if (seal) {
+		add_seal(c, b);
+		blocks = b->blocks;
+	}
+	seal_batch(c, b);
+	c->pos = seal ? segment_start(c, c->number + 1) + (1 + manifest_blocks(c->named_n + 1)) * BLOCK_SIZE :
+			b->pos + blocks * BLOCK_SIZE;
+	c->flight = b;
+	c->gather = b == &c->batches[0] ? &c->batches[1] : &c->batches[0];
+	start_write(c, WRITING_BATCH, c->file, b->pos, blocks * BLOCK_SIZE);
+	c->calls->room(c->ctx);
+}
+
+static void on_pass(struct deferred *d)
+{
+	struct commit *c = owner_of(d, struct commit, pass);
+
+	if (!c->dead && c->writing == WRITING_NOTHING && c->gather->pos)
+		send_batch(c);
+}
+
+/* ---- the commit point ---- */
+
+static void publish(struct commit *c, uint64_t durable)
+{
+	ring_publish(c->ring, durable);
+	c->calls->moved(c->ctx, durable);
+}
+
+static void add(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+			      memory_order_relaxed);
+}
+
+static void count_batch(struct commit *c, const struct batch *b)
+{
+	struct ring_head *h = c->ring->head;
+	uint64_t us = clock_mono_us() - b->begun_us;
+
+	add(&h->batches, 1);
+	add(&h->syncs, 1);
+	add(&h->records, b->records);
+	add(&h->bytes_written, b->blocks * BLOCK_SIZE);
+	add(&h->commit_us_sum, us);
+	if (us > atomic_load_explicit(&h->commit_us_max, memory_order_relaxed))
+		atomic_store_explicit(&h->commit_us_max, us, memory_order_relaxed);
+}
+
+/* What vouches for the last batch is the watermark of a later one.  After mail was acked and
+ * nothing follows, a mark does it. */
+static void note_quiet(struct commit *c, const struct batch *b)
+{
+	c->unmarked = b->flags & BATCH_ACKED;
+	c->quiet_since_ms = clock_mono_ms();
+	if (c->unmarked && !timer_is_set(&c->idle))
+		timer_set(c->loop, &c->idle, IDLE_MS);
+}
+
+static void batch_is_durable(struct commit *c, struct batch *b)
+{
+	struct link *l;
+
+	c->durable_seq = b->seq;
+	count_batch(c, b);
+	note_quiet(c, b);
+	publish(c, b->pos + b->blocks * BLOCK_SIZE);
+	while ((l = list_first(&b->waiters))) {
+		struct waiter *w = owner_of(l, struct waiter, link);
+
+		list_remove(l);
+		w->done(w);
+	}
+}
+
+/* ---- from one segment to the next ---- */
+
+static void name_segment(struct commit *c, uint64_t number, uint64_t end)
+{
+	if (c->named_n == c->named_cap) {
+		uint32_t cap = c->named_cap ? 2 * c->named_cap : 64;
+
+		c->named = mem_grow(c->named, c->named_cap * sizeof *c->named, cap * sizeof *c->named);
+		c->named_cap = cap;
+	}
+	c->named[c->named_n++] = (struct manifest_entry){
+		.number = number,
+		.end = end,
+		.state = SEGMENT_QUEUE,
+		.incarnation = incarnation_of(c->uuid, number),
+	};
+}
+
+/* The head of the segment that comes after one that ended at `end`; 0: it is the first. */
+static void make_head(struct commit *c, uint64_t number, uint64_t prev_number, uint64_t end)
+{
+	if (!c->oldest)
+		c->oldest = number;
+	c->head = (struct segment_head){
+		.number = number,
+		.segment_size = c->segment_size,
+		.epoch = c->epoch,
+		.first_seq = c->seq + 1,
+		.chain = c->chain,
+		.prev_number = prev_number,
+		.prev_end = end,
+		.created_us = clock_wall_us(),
+		.oldest = c->oldest,
+		.shard = c->shard,
+		.manifest_n = c->named_n,
+	};
+	memcpy(c->head.uuid, c->uuid, sizeof c->uuid);
+	c->number = number;
+	c->first_seq = c->head.first_seq;
+	c->incarnation = incarnation_of(c->uuid, number);
+}
+
+/* Lays the manifest's rest and then the head out in the ring, at their positions. */
+static uint64_t lay_manifest(struct commit *c)
+{
+	struct batch b;
+	struct span body;
+	struct rec_head h = {.type = REC_MANIFEST, .version = REC_LAYOUT};
+
+	if (!manifest_blocks(c->named_n))
+		return 0;
+	body = span_of(c->named + MANIFEST_IN_HEAD, (c->named_n - MANIFEST_IN_HEAD) * sizeof *c->named);
+	batch_reset(&b);
+	b.pos = segment_start(c, c->number) + BLOCK_SIZE;
+	rec_seal_head(&h, &body, 1);
+	put_record(c, &b, &h, &body, 1);
+	seal_batch(c, &b);
+	return b.blocks;
+}
+
+static void lay_head(struct commit *c)
+{
+	uint64_t pos = segment_start(c, c->number);
+
+	ring_claim(c->ring, pos, BLOCK_SIZE);
+	segment_head_put(ring_at(c->ring, pos), &c->head, c->named);
+}
+
+static void write_head(struct commit *c)
+{
+	lay_head(c);
+	start_write(c, WRITING_HEAD, c->file, segment_start(c, c->number), BLOCK_SIZE);
+}
+
+static void on_prepared(void *ctx, struct disk_file *file)
+{
+	struct commit *c = ctx;
+
+	c->next_file = file;
+	loop_defer(c->loop, &c->pass, PHASE_COMMIT);
+}
+
+/* More segments than a manifest can name are not begun: commit_trouble() says so, and what
+ * gathers waits until some are given up. */
+static void prepare_next(struct commit *c)
+{
+	if (c->named_n + 1 < c->named_max)
+		prepare_begin(&c->prepare, c->number + 1);
+	else
+		log_note("journal", "too many segments", "do", "let mail be delivered; new mail waits", NULL);
+}
+
+/* The seal is durable. */
+static void enter_next(struct commit *c, uint64_t end)
+{
+	uint64_t blocks;
+
+	name_segment(c, c->number, end);
+	c->disk->calls->close(c->disk, c->file);
+	c->file = c->next_file;
+	c->next_file = NULL;
+	make_head(c, c->number + 1, c->number, end);
+	blocks = lay_manifest(c);
+	if (blocks)
+		start_write(c, WRITING_MANIFEST, c->file, segment_start(c, c->number) + BLOCK_SIZE,
+			    blocks * BLOCK_SIZE);
+	else
+		write_head(c);
+}
+
+static void head_is_durable(struct commit *c)
+{
+	uint64_t blocks = manifest_blocks(c->named_n);
+
+	if (blocks)
+		c->durable_seq = c->first_seq;
+	add(&c->ring->head->bytes_written, (1 + blocks) * BLOCK_SIZE);
+	add(&c->ring->head->syncs, blocks ? 2 : 1);
+	publish(c, segment_start(c, c->number) + (1 + blocks) * BLOCK_SIZE);
+	prepare_next(c);
+}
+
+static void on_batch_written(struct commit *c)
+{
+	struct batch *b = c->flight;
+	uint64_t end = b->pos + b->blocks * BLOCK_SIZE;
+	bool sealed = b->flags & BATCH_SEAL;
+
+	c->flight = NULL;
+	batch_is_durable(c, b);
+	batch_reset(b);
+	if (sealed)
+		enter_next(c, end);
+}
+
+static void on_written(struct op *op, int res, unsigned flags)
+{
+	struct commit *c = owner_of(op, struct commit, write);
+	enum writing what = c->writing;
+
+	if (res < 0 || (uint64_t)res != c->write_n) {
+		c->dead = true;
+		timer_stop(c->loop, &c->idle);
+		c->calls->failed(c->ctx, res < 0 ? -res : EIO);
+		return;                           /* c may be gone */
+	}
+	c->writing = WRITING_NOTHING;
+	switch (what) {
+	case WRITING_BATCH:    on_batch_written(c); break;
+	case WRITING_MANIFEST: write_head(c); break;
+	case WRITING_HEAD:     head_is_durable(c); break;
+	case WRITING_NOTHING:  unreachable();
+	}
+	loop_defer(c->loop, &c->pass, PHASE_COMMIT);
+}
+
+/* ---- the mark after quiet ---- */
+
+static void on_idle(struct timer *t)
+{
+	struct commit *c = owner_of(t, struct commit, idle);
+	struct rec_head h = {.type = REC_NOP, .flags = REC_SKIP};
+	uint64_t quiet_ms = clock_mono_ms() - c->quiet_since_ms;
+
+	if (!c->unmarked || !commit_is_idle(c))
+		return;                           /* a later batch vouches, or sets this timer again */
+	if (quiet_ms < IDLE_MS) {
+		timer_set(c->loop, &c->idle, IDLE_MS - quiet_ms);
+		return;
+	}
+	if (commit_add(c, &h, NULL, 0, 0))
+		c->gather->flags |= BATCH_IDLE;
+}
+
+/* ---- begin and end ---- */
+
+/* Every batch, and a manifest, must leave room for another one in a segment. */
+static uint64_t batch_blocks_of(uint64_t segment_size, uint64_t ring_size)
+{
+	uint64_t blocks = (segment_size / BLOCK_SIZE - 1) / 2;
+
+	if (blocks > ring_size / BLOCK_SIZE / RING_BATCHES)
+		blocks = ring_size / BLOCK_SIZE / RING_BATCHES;
+	return blocks < BATCH_BLOCKS_MAX ? blocks : BATCH_BLOCKS_MAX;
+}
+
+static uint32_t named_max_of(uint64_t batch_blocks)
+{
+	uint64_t rest = batch_blocks * BLOCK_DATA - sizeof(struct batch_head) - sizeof(struct rec_head);
+	uint64_t n;
+
+	if (rest > REC_MAX)
+		rest = REC_MAX;
+	n = MANIFEST_IN_HEAD + rest / sizeof(struct manifest_entry);
+	return n < SEGMENTS_NAMED_MAX ? (uint32_t)n : SEGMENTS_NAMED_MAX - 1;
+}
+
+static void take_end(struct commit *c, const struct journal_end *end)
+{
+	if (end->number == 0) {
+		uint64_t u[2] = {rand_u64(), rand_u64()};
+
+		memcpy(c->uuid, u, sizeof c->uuid);
+		c->epoch = 1;
+		return;
+	}
+	memcpy(c->uuid, end->uuid, sizeof c->uuid);
+	c->epoch = end->epoch + 1;
+	c->seq = c->durable_seq = end->seq;
+	c->chain = end->chain;
+	c->oldest = end->oldest;
+	for (uint32_t i = 0; i < end->segments_n; i++) {
+		name_segment(c, end->segments[i].number, end->segments[i].end);
+		c->named[i].state = end->segments[i].state;
+	}
+}
+
+struct listing {
+	const struct commit *c;
+	uint64_t             highest;
+	uint64_t             unused[16];          /* prepared by runs that ended before they used them */
+	unsigned             unused_n;
+};
+
+static void on_file(void *ctx, const char *name, uint64_t size)
+{
+	struct listing *l = ctx;
+	enum segment_file kind;
+	uint64_t number;
+	bool named = false;
+
+	if (!segment_name_parse(name, &kind, &number) || kind != FILE_SEGMENT)
+		return;
+	if (number > l->highest)
+		l->highest = number;
+	for (uint32_t i = 0; i < l->c->named_n && !named; i++)
+		named = l->c->named[i].number == number;
+	if (!named && number > l->c->oldest && l->unused_n < ARRAY_N(l->unused))
+		l->unused[l->unused_n++] = number;
+}
+
+/* Their numbers are not used again, and neither are the files: a dead process' last write may
+ * still be on its way into one. */
+static int remove_unused(struct commit *c, const struct listing *l)
+{
+	char name[SEGMENT_NAME_MAX];
+	int e = 0;
+
+	for (unsigned i = 0; i < l->unused_n && !e; i++) {
+		segment_name(name, FILE_SEGMENT, l->unused[i]);
+		e = c->disk->calls->unlink(c->disk, name);
+	}
+	return e;
+}
+
+static int write_now(struct commit *c, uint64_t pos, uint64_t n)
+{
+	int64_t got = c->disk->calls->write_now(c->disk, c->file, ring_at(c->ring, pos), n, pos % c->segment_size);
+
+	if (got < 0)
+		return (int)got;
+	return (uint64_t)got == n ? 0 : -EIO;
+}
+
+static int open_first(struct commit *c, const struct journal_end *end)
+{
+	struct listing l = {.c = c, .highest = end->number};
+	uint64_t blocks, start;
+	int e = prepare_look(&c->prepare);
+
+	if (!e)
+		e = c->disk->calls->list(c->disk, on_file, &l);
+	if (!e && c->named_n >= c->named_max)
+		e = -EMLINK;
+	if (!e)
+		e = prepare_now(&c->prepare, l.highest + 1, &c->file);
+	if (e)
+		return e;
+	start = segment_start(c, l.highest + 1);
+	ring_begin(c->ring, start);
+	make_head(c, l.highest + 1, end->number, end->end);
+	blocks = lay_manifest(c);
+	if (blocks)
+		e = write_now(c, start + BLOCK_SIZE, blocks * BLOCK_SIZE);
+	lay_head(c);
+	if (!e)
+		e = write_now(c, start, BLOCK_SIZE);
+	if (e)
+		return e;
+	c->durable_seq = c->seq;
+	c->pos = start + (1 + blocks) * BLOCK_SIZE;
+	ring_publish(c->ring, c->pos);
+	return remove_unused(c, &l);
+}
+
+int commit_open(struct commit **ret, struct loop *l, struct disk *d, struct ring *r, const struct journal_end *end,
+		uint64_t segment_size, uint32_t shard, bool direct, const struct commit_calls *calls, void *ctx)
+{
+	struct commit *c;
+	int e;
+
+	*ret = NULL;
+	if (segment_size < SEGMENT_SIZE_MIN || segment_size > SEGMENT_SIZE_MAX || segment_size % BLOCK_SIZE ||
+	    (end->number && end->segment_size != segment_size) || r->head->segment_size != segment_size)
+		return -EINVAL;
+	c = mem_new(sizeof *c);
+	c->loop = l;
+	c->disk = d;
+	c->ring = r;
+	c->calls = calls;
+	c->ctx = ctx;
+	c->segment_size = segment_size;
+	c->shard = shard;
+	c->batch_blocks = batch_blocks_of(segment_size, r->size);
+	c->named_max = named_max_of(c->batch_blocks);
+	batch_reset(&c->batches[0]);
+	batch_reset(&c->batches[1]);
+	c->gather = &c->batches[0];
+	op_init(&c->write, on_written);
+	deferred_init(&c->pass, on_pass);
+	timer_init(&c->idle, on_idle);
+	prepare_init(&c->prepare, l, d, segment_size, direct, on_prepared, c);
+	take_end(c, end);
+	e = open_first(c, end);
+	if (e) {
+		commit_free(c);
+		return e;
+	}
+	atomic_store(&r->head->direct, direct);
+	prepare_next(c);
+	*ret = c;
+	return 0;
+}
+
+void commit_free(struct commit *c)
+{
+	if (!c)
+		return;
+	check(!c->write.armed);
+	timer_stop(c->loop, &c->idle);
+	deferred_cancel(&c->pass);
+	prepare_fini(&c->prepare);
+	if (c->file)
+		c->disk->calls->close(c->disk, c->file);
+	if (c->next_file)
+		c->disk->calls->close(c->disk, c->next_file);
+	mem_free(c->named);
+	mem_free(c);
+}
+
+uint64_t commit_epoch(const struct commit *c)
+{
+	return c->epoch;
+}
+
+int commit_trouble(const struct commit *c)
+{
+	return c->named_n + 1 >= c->named_max ? -EMLINK : c->prepare.error;
+}

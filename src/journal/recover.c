@@ -1,0 +1,424 @@
+/* recover - torn or corrupt are different things.
+ *
+ * The newest segment is walked batch by batch.  Where the walk stops, three questions decide
+ * what that is (docs/journal.md has the argument):
+ *
+ *   Was this batch promised?  A later whole block of this incarnation with a watermark at or
+ *   above its sequence says so.  Then it is damage, and the walk goes on behind it.
+ *   Was its write finished?  A block or sector of it that still holds what was there before
+ *   says no.  Then nobody was told yes: it is torn, and cut off silently.
+ *   Neither?  It may have been promised: ambiguous, loud, and what is readable of it counts. */
+#include "journal/recover.h"
+
+#include "core/pool.h"
+#include "journal/segments.h"
+#include "journal/walk.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#define SECTOR 512                                /* what a disk writes whole, at least */
+#define WHY_MAX 512
+#define USED_LOOK ((uint64_t)(BATCH_BLOCKS_MAX + 1) * BLOCK_SIZE)
+
+struct walk {
+	struct disk      *disk;
+	struct disk_file *file;
+	struct window     window;
+	struct segment_head head;
+	uint64_t incarnation, start, limit;       /* positions of the segment's first byte and its end */
+	uint64_t pos, seq, chain;                 /* behind the last good batch */
+	bool     chain_known, sealed, promised_known, damaged;
+	uint64_t next_number;                     /* what the seal names */
+	uint64_t promised;                        /* the newest batch that a later block says is durable */
+	uint64_t damage_from, damage_to;
+};
+
+static int fetch(void *ctx, char *dst, size_t n, uint64_t pos)
+{
+	struct walk *w = ctx;
+
+	return walk_read(w->disk, w->file, dst, n, pos - w->start);
+}
+
+static char *blocks_at(struct walk *w, uint64_t pos, uint64_t n)
+{
+	return window_at(&w->window, pos, n * BLOCK_SIZE, w->limit);
+}
+
+static uint64_t blocks_left(const struct walk *w, uint64_t pos)
+{
+	return (w->limit - pos) / BLOCK_SIZE;
+}
+
+/* ---- the walk ---- */
+
+static void look_for_seal(struct walk *w, const char *blocks, const struct batch_head *b)
+{
+	struct rec_head r;
+	struct rec_seal seal;
+	uint64_t size = rec_size(sizeof seal), at;
+
+	if (!(b->flags & BATCH_SEAL) || b->payload_n < size)
+		return;
+	at = sizeof *b + b->payload_n - size;
+	payload_get(blocks, at, &r, sizeof r);
+	payload_get(blocks, at + sizeof r, &seal, sizeof seal);
+	if (r.type != REC_SEAL || !rec_ok(&r, span_of(&seal, sizeof seal)))
+		return;
+	w->sealed = true;
+	w->next_number = seal.next_number;
+}
+
+/* The next batch, whole in every respect, or false and nothing changed. */
+static bool take_batch(struct walk *w)
+{
+	struct batch_head b;
+	const char *p;
+	uint64_t hash;
+
+	if (!blocks_left(w, w->pos) || !batch_begins(blocks_at(w, w->pos, 1), w->incarnation, &b) ||
+	    b.seq != w->seq + 1 || b.blocks > blocks_left(w, w->pos))
+		return false;
+	p = blocks_at(w, w->pos, b.blocks);
+	if (batch_good_blocks(p, &b, w->incarnation) != b.blocks)
+		return false;
+	hash = payload_hash(p, sizeof b, b.payload_n);
+	if (hash != b.payload_hash ||
+	    (w->chain_known && b.chain != hash64_chain(w->chain, hash, b.seq)))
+		return false;
+	look_for_seal(w, p, &b);
+	w->pos += (uint64_t)b.blocks * BLOCK_SIZE;
+	w->seq = b.seq;
+	w->chain = b.chain;
+	w->chain_known = true;
+	return true;
+}
+
+/* The highest watermark in the rest of the segment; once is enough, as what lies in front of
+ * a later stop cannot promise what comes behind it. */
+static uint64_t promised(struct walk *w)
+{
+	struct block_tag t;
+
+	if (w->promised_known)
+		return w->promised;
+	w->promised_known = true;
+	for (uint64_t pos = w->pos; pos < w->limit; pos += BLOCK_SIZE)
+		if (block_kind(blocks_at(w, pos, 1), w->incarnation, &t) == BLOCK_OURS && t.seq &&
+		    t.seq - t.watermark_lag > w->promised && t.watermark_lag < t.seq)
+			w->promised = t.seq - t.watermark_lag;
+	window_drop(&w->window);                  /* it only moves forward */
+	return w->promised;
+}
+
+static void note_damage(struct walk *w, uint64_t from, uint64_t to)
+{
+	if (!w->damaged)
+		w->damage_from = from;
+	w->damaged = true;
+	w->damage_to = to;
+}
+
+/* Goes to the next batch that begins whole, behind damage; where there is none, behind the
+ * last block that is ours. */
+static void resync(struct walk *w)
+{
+	uint64_t from = w->pos, last = w->pos;
+	struct batch_head b;
+	struct block_tag t;
+
+	for (uint64_t pos = w->pos; pos < w->limit; pos += BLOCK_SIZE) {
+		const char *p = blocks_at(w, pos, 1);
+
+		if (block_kind(p, w->incarnation, &t) != BLOCK_OURS)
+			continue;
+		last = pos + BLOCK_SIZE;
+		if (batch_begins(p, w->incarnation, &b) && b.seq > w->seq + 1) {
+			note_damage(w, from, pos);
+			w->pos = pos;
+			w->seq = b.seq - 1;
+			w->chain_known = false;
+			return;
+		}
+	}
+	note_damage(w, from, last);
+	w->pos = last;
+	w->seq = w->promised;
+	w->chain_known = false;
+}
+
+/* ---- the tail: the batch at w->pos is not whole, and nothing says that it was promised ---- */
+
+enum tail { TAIL_NOTHING, TAIL_TORN, TAIL_AMBIGUOUS };
+
+struct tail_batch {
+	struct batch_head head;
+	bool              head_ok;                /* the head is readable, whether its block is whole or not */
+	uint64_t          blocks;                 /* how far it goes, as far as that can be known */
+};
+
+static bool sector_is_zero(const char *p)
+{
+	static const char zeros[SECTOR];
+
+	return memcmp(p, zeros, SECTOR) == 0;
+}
+
+/* Whether a bad block has a sector that still holds the zeros of a new segment, where this
+ * batch has bytes: then the write of this block was not finished.  Sectors that the batch
+ * itself fills with zeros say nothing. */
+static bool has_old_sector(const char *block, const struct tail_batch *b, uint64_t index)
+{
+	uint64_t end = BLOCK_DATA;
+
+	if (b->head_ok) {
+		uint64_t payload = sizeof b->head + (uint64_t)b->head.payload_n;
+
+		end = payload > index * BLOCK_DATA ? payload - index * BLOCK_DATA : 0;
+	} else if (index == 0) {
+		end = sizeof b->head;
+	}
+	for (uint64_t at = 0; at < BLOCK_SIZE; at += SECTOR)
+		if ((at < end || at + SECTOR == BLOCK_SIZE) && sector_is_zero(block + at))
+			return true;
+	return false;
+}
+
+static struct tail_batch tail_batch(struct walk *w)
+{
+	struct tail_batch b = {.blocks = 0};
+	const char *p = blocks_at(w, w->pos, 1);
+	struct block_tag t;
+
+	memcpy(&b.head, p, sizeof b.head);
+	b.head_ok = batch_head_ok(&b.head) && b.head.seq == w->seq + 1 &&
+		    b.head.blocks <= blocks_left(w, w->pos);
+	if (b.head_ok) {
+		b.blocks = b.head.blocks;
+		return b;
+	}
+	/* Without its head: to the tag that says it is the last, or to what was never written. */
+	while (b.blocks < blocks_left(w, w->pos)) {
+		p = blocks_at(w, w->pos + b.blocks * BLOCK_SIZE, 1);
+		if (block_kind(p, w->incarnation, &t) == BLOCK_OLD)
+			break;
+		b.blocks++;
+		if (t.incarnation == w->incarnation && t.seq == w->seq + 1 && t.flags & BLOCK_LAST)
+			break;
+	}
+	return b;
+}
+
+static enum tail judge_batch(struct walk *w, const struct tail_batch *b)
+{
+	struct block_tag t = {0};
+
+	for (uint64_t i = 0; i < b->blocks; i++) {
+		const char *p = blocks_at(w, w->pos + i * BLOCK_SIZE, 1);
+		enum block_kind kind = block_kind(p, w->incarnation, &t);
+
+		if (kind == BLOCK_OLD || (kind == BLOCK_BAD && has_old_sector(p, b, i)))
+			return TAIL_TORN;
+	}
+	/* All of it is there.  Without its head, it must also say where it ends. */
+	if (b->blocks && !b->head_ok && b->blocks > 1 && !(t.flags & BLOCK_LAST))
+		return TAIL_TORN;
+	return b->blocks ? TAIL_AMBIGUOUS : TAIL_NOTHING;
+}
+
+/* Its first block was never written: did anything else of it arrive? */
+static enum tail judge_rest(struct walk *w)
+{
+	struct block_tag t;
+
+	for (uint64_t pos = w->pos; pos < w->limit; pos += BLOCK_SIZE)
+		if (block_kind(blocks_at(w, pos, 1), w->incarnation, &t) != BLOCK_OLD)
+			return TAIL_TORN;
+	return TAIL_NOTHING;
+}
+
+static enum tail judge_tail(struct walk *w)
+{
+	struct tail_batch b;
+	struct block_tag t;
+	enum tail tail;
+
+	if (w->sealed || !blocks_left(w, w->pos))
+		return TAIL_NOTHING;
+	if (block_kind(blocks_at(w, w->pos, 1), w->incarnation, &t) == BLOCK_OLD)
+		return judge_rest(w);
+	b = tail_batch(w);
+	window_drop(&w->window);
+	tail = judge_batch(w, &b);
+	if (tail != TAIL_AMBIGUOUS)
+		return tail;
+	note_damage(w, w->pos, w->pos + b.blocks * BLOCK_SIZE);
+	w->pos = w->damage_to;
+	w->seq++;
+	if (b.head_ok)
+		w->chain = b.head.chain;
+	return tail;
+}
+
+/* ---- the verdict ---- */
+
+static void say(struct journal_end *ret, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void say(struct journal_end *ret, const char *fmt, ...)
+{
+	va_list ap;
+
+	buf_clear(&ret->why);
+	va_start(ap, fmt);
+	if (!buf_vfmt(&ret->why, fmt, ap))
+		buf_clear(&ret->why);
+	va_end(ap);
+}
+
+static enum recovered walk_segment(struct walk *w, struct journal_end *ret)
+{
+	bool damaged;
+	enum tail tail;
+
+	for (;;) {
+		while (!w->sealed && take_batch(w))
+			;
+		if (w->sealed || promised(w) <= w->seq)
+			break;
+		resync(w);
+	}
+	damaged = w->damaged;
+	tail = judge_tail(w);
+	if (damaged) {
+		say(ret, "seg-%016" PRIx64 " is damaged from offset %" PRIu64 " to %" PRIu64
+		    ": acknowledged mail was there",
+		    w->head.number, w->damage_from - w->start, w->damage_to - w->start);
+		return RECOVERED_DAMAGED;
+	}
+	switch (tail) {
+	case TAIL_NOTHING: return RECOVERED_CLEAN;
+	case TAIL_TORN:
+		say(ret, "seg-%016" PRIx64 " ends at offset %" PRIu64 " with a batch that was not finished",
+		    w->head.number, w->pos - w->start);
+		return RECOVERED_TORN;
+	case TAIL_AMBIGUOUS:
+		say(ret, "seg-%016" PRIx64 " is damaged from offset %" PRIu64 " to %" PRIu64
+		    ": its last batch may have been acknowledged",
+		    w->head.number, w->damage_from - w->start, w->damage_to - w->start);
+		return RECOVERED_AMBIGUOUS;
+	}
+	unreachable();
+}
+
+/* A file that has a number but no valid head was prepared and never used, or its head is
+ * gone.  Batches in it prove the latter, and then going on would lose them all. */
+static bool was_used(struct walk *w, uint64_t number, bool uuid_known, const uint8_t uuid[16])
+{
+	struct block_tag t;
+	int64_t size;
+	bool used = false;
+
+	if (walk_open(w->disk, number, &w->file))
+		return true;                      /* can't be looked at: as bad as used */
+	size = w->disk->calls->size(w->disk, w->file);
+	w->start = 0;
+	w->limit = size > 0 ? (uint64_t)size / BLOCK_SIZE * BLOCK_SIZE : 0;
+	window_drop(&w->window);
+	/* Its first batch must be near its beginning: no need to read all of a prepared one. */
+	if (w->limit > USED_LOOK && block_kind(blocks_at(w, 0, 1), 0, &t) == BLOCK_OLD)
+		w->limit = USED_LOOK;
+	for (uint64_t pos = 0; pos < w->limit && !used; pos += BLOCK_SIZE) {
+		const char *p = blocks_at(w, pos, 1);
+
+		used = block_ok(p, &t) && t.seq &&
+		       (!uuid_known || t.incarnation == incarnation_of(uuid, number));
+	}
+	w->disk->calls->close(w->disk, w->file);
+	w->file = NULL;
+	window_drop(&w->window);
+	return used;
+}
+
+static bool headless_ok(struct walk *w, const struct segments *s, bool uuid_known, struct journal_end *ret)
+{
+	for (uint32_t i = s->files_n - s->headless; i < s->files_n; i++) {
+		if (!was_used(w, s->files[i], uuid_known, s->head.uuid))
+			continue;
+		say(ret, "seg-%016" PRIx64 " holds batches, but its head is damaged", s->files[i]);
+		return false;
+	}
+	return true;
+}
+
+static void keep_end(struct journal_end *ret, const struct walk *w, struct segments *s)
+{
+	memcpy(ret->uuid, w->head.uuid, sizeof ret->uuid);
+	ret->epoch = w->head.epoch;
+	ret->number = w->head.number;
+	ret->end = w->pos;
+	ret->seq = w->seq;
+	ret->chain = w->chain;
+	ret->oldest = w->head.oldest;
+	ret->segment_size = w->head.segment_size;
+	ret->shard = w->head.shard;
+	ret->damage_from = w->damage_from;
+	ret->damage_to = w->damage_to;
+	ret->segments = s->v;
+	ret->segments_n = s->n;
+	ret->segments[s->n - 1].end = w->pos;
+	s->v = NULL;                              /* it's the result's now */
+}
+
+static enum recovered recover_newest(struct walk *w, struct segments *s, struct journal_end *ret)
+{
+	enum recovered verdict;
+
+	w->head = s->head;
+	w->incarnation = incarnation_of(w->head.uuid, w->head.number);
+	w->start = w->head.number * w->head.segment_size;
+	w->limit = w->start + w->head.segment_size;
+	w->pos = w->start + BLOCK_SIZE;
+	w->seq = w->head.first_seq - 1;
+	w->chain = w->head.chain;
+	w->chain_known = true;
+	if (walk_open(w->disk, w->head.number, &w->file)) {
+		say(ret, "seg-%016" PRIx64 " can't be read", w->head.number);
+		return RECOVERED_FAILED;
+	}
+	verdict = walk_segment(w, ret);
+	w->disk->calls->close(w->disk, w->file);
+	if (w->sealed && !segments_has_file(s, w->next_number)) {
+		say(ret, "seg-%016" PRIx64 " is named by the seal of the one before and is missing",
+		    w->next_number);
+		return RECOVERED_FAILED;
+	}
+	keep_end(ret, w, s);
+	return verdict;
+}
+
+enum recovered journal_recover(struct disk *d, struct journal_end *ret)
+{
+	struct walk w = {.disk = d};
+	enum recovered verdict = RECOVERED_FAILED;
+	enum segments_found found;
+	struct segments s;
+
+	*ret = (struct journal_end){0};
+	buf_init(&ret->why, WHY_MAX);
+	window_init(&w.window, fetch, &w);
+	found = segments_load(d, &s, &ret->why);
+	if (found == SEGMENTS_NONE && headless_ok(&w, &s, false, ret))
+		verdict = RECOVERED_EMPTY;
+	else if (found == SEGMENTS_OK && headless_ok(&w, &s, true, ret))
+		verdict = recover_newest(&w, &s, ret);
+	segments_fini(&s);
+	window_fini(&w.window);
+	return verdict;
+}
+
+void journal_end_fini(struct journal_end *e)
+{
+	mem_free(e->segments);
+	buf_free(&e->why);
+	*e = (struct journal_end){0};
+}

@@ -1,0 +1,128 @@
+#include "journal/walk.h"
+
+#include "core/pool.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define WINDOW_SIZE ((size_t)BATCH_BLOCKS_MAX * BLOCK_SIZE + WALK_CHUNK)
+#define UNREADABLE  0xa5                          /* a tag of these bytes has no fitting checksum */
+
+void window_init(struct window *w, int (*fetch)(void *, char *, size_t, uint64_t), void *ctx)
+{
+	*w = (struct window){.fetch = fetch, .ctx = ctx};
+	w->raw = mem_new(WINDOW_SIZE + DISK_ALIGN);
+	w->buf = w->raw + (DISK_ALIGN - (uintptr_t)w->raw % DISK_ALIGN) % DISK_ALIGN;
+}
+
+void window_fini(struct window *w)
+{
+	mem_free(w->raw);
+	*w = (struct window){0};
+}
+
+void window_drop(struct window *w)
+{
+	w->n = 0;
+}
+
+/* A failed read is tried again block by block, to lose no more than what is unreadable. */
+static void fetch_blocks(struct window *w, char *dst, size_t n, uint64_t pos)
+{
+	if (w->fetch(w->ctx, dst, n, pos) == 0)
+		return;
+	for (size_t i = 0; i < n; i += BLOCK_SIZE) {
+		if (w->fetch(w->ctx, dst + i, BLOCK_SIZE, pos + i) == 0)
+			continue;
+		memset(dst + i, UNREADABLE, BLOCK_SIZE);
+		w->unreadable++;
+	}
+}
+
+char *window_at(struct window *w, uint64_t pos, size_t n, uint64_t limit)
+{
+	size_t keep = 0, more;
+
+	check(pos % BLOCK_SIZE == 0 && n % BLOCK_SIZE == 0 && limit % BLOCK_SIZE == 0);
+	check(n <= WINDOW_SIZE - WALK_CHUNK && pos + n <= limit);
+	if (pos >= w->pos && pos + n <= w->pos + w->n)
+		return w->buf + (pos - w->pos);
+	if (pos >= w->pos && pos < w->pos + w->n) {
+		keep = w->pos + w->n - pos;
+		memmove(w->buf, w->buf + (pos - w->pos), keep);
+	}
+	more = n - keep > WALK_CHUNK ? n - keep : WALK_CHUNK;
+	if (more > limit - pos - keep)
+		more = limit - pos - keep;
+	fetch_blocks(w, w->buf + keep, more, pos + keep);
+	w->pos = pos;
+	w->n = keep + more;
+	return w->buf;
+}
+
+int walk_open(struct disk *d, uint64_t number, struct disk_file **ret)
+{
+	char name[SEGMENT_NAME_MAX];
+	int e;
+
+	segment_name(name, FILE_SEGMENT, number);
+	e = d->calls->open(d, name, DISK_READ | DISK_DIRECT, ret);
+	if (e == -EINVAL)
+		e = d->calls->open(d, name, DISK_READ, ret);
+	return e;
+}
+
+int walk_read(struct disk *d, struct disk_file *f, char *dst, size_t n, uint64_t off)
+{
+	while (n) {
+		int64_t got = d->calls->read(d, f, dst, n, off);
+
+		if (got < 0)
+			return (int)got;
+		if (got == 0) {
+			memset(dst, 0, n);
+			return 0;
+		}
+		dst += got;
+		off += (uint64_t)got;
+		n -= (size_t)got;
+	}
+	return 0;
+}
+
+static bool all_zero(const char *p, size_t n)
+{
+	return p[0] == 0 && memcmp(p, p + 1, n - 1) == 0;
+}
+
+enum block_kind block_kind(const char *block, uint64_t incarnation, struct block_tag *ret)
+{
+	if (block_ok(block, ret))
+		return ret->incarnation == incarnation ? BLOCK_OURS : BLOCK_OLD;
+	return all_zero(block, BLOCK_SIZE) ? BLOCK_OLD : BLOCK_BAD;
+}
+
+bool batch_begins(const char *block, uint64_t incarnation, struct batch_head *ret)
+{
+	struct block_tag t;
+
+	if (!block_ok(block, &t) || t.incarnation != incarnation)
+		return false;
+	memcpy(ret, block, sizeof *ret);
+	return t.flags & BLOCK_FIRST && t.index == 0 && t.seq && batch_head_ok(ret) && ret->seq == t.seq;
+}
+
+uint32_t batch_good_blocks(const char *blocks, const struct batch_head *h, uint64_t incarnation)
+{
+	struct block_tag t;
+	uint32_t i;
+
+	for (i = 0; i < h->blocks; i++) {
+		bool last = i == h->blocks - 1;
+
+		if (!block_ok(blocks + (size_t)i * BLOCK_SIZE, &t) || t.incarnation != incarnation ||
+		    t.seq != h->seq || t.index != i || !!(t.flags & BLOCK_LAST) != last)
+			break;
+	}
+	return i;
+}
