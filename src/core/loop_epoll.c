@@ -348,6 +348,8 @@ static int try_once(struct epoller *e, struct op *op)
  * cancelled like any other. */
 static bool try_more(struct epoller *e, struct op *op, int turns)
 {
+	bool any = false;
+
 	for (; turns > 0; turns--) {
 		int res = try_once(e, op);
 
@@ -355,7 +357,7 @@ static bool try_more(struct epoller *e, struct op *op, int turns)
 			continue;
 		if (res == -EAGAIN) {
 			list_remove(&op->link);
-			return await(e, op);
+			return await(e, op) || any;
 		}
 		if (res < 0 || (res == 0 && op->kind == OP_RECV)) {
 			finish(e, op, res);
@@ -363,6 +365,7 @@ static bool try_more(struct epoller *e, struct op *op, int turns)
 		}
 		if (!link_is_in(&op->link))
 			list_add_end(&e->fresh, &op->link);
+		any = true;
 		op_complete(op, res, OP_MORE);
 		if (!op->armed || op->cancelling)
 			return true;
