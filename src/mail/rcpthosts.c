@@ -75,6 +75,33 @@ bool rcpthosts_allow(const struct rcpthosts *r, struct span addr)
 	return listed(r, domain) || listed_in_cdb(r, domain);
 }
 
+static bool compile_entry(struct span entry, struct cdb_writer *w, const char **ret_why)
+{
+	char lower[ADDR_MAX];
+
+	if (entry.n > sizeof lower) {
+		*ret_why = "no address has so long a domain";
+		return false;
+	}
+	for (size_t i = 0; i < entry.n; i++)
+		lower[i] = span_lower(entry.p[i]);
+	*ret_why = "the database can't be written";
+	return cdb_writer_add(w, span_of(lower, entry.n), SPAN(""));
+}
+
+unsigned morercpthosts_compile(struct span text, struct cdb_writer *w, const char **ret_why)
+{
+	for (unsigned line = 1; text.n > 0; line++) {
+		struct span entry = span_cut(&text, span_find(text, '\n'));
+
+		span_cut(&text, 1);
+		entry = span_trim_end(entry, " \t");
+		if (entry.n > 0 && entry.p[0] != '#' && !compile_entry(entry, w, ret_why))
+			return line;
+	}
+	return 0;
+}
+
 struct relayclients {
 	struct relay_entry *entries;
 	size_t              n;

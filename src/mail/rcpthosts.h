@@ -15,6 +15,10 @@ struct rcpthosts;
 struct rcpthosts *rcpthosts_new(const struct control *c, int morercpthosts_fd);
 void              rcpthosts_free(struct rcpthosts *r);
 bool              rcpthosts_allow(const struct rcpthosts *r, struct span addr);
+/* control/morercpthosts into its .cdb; 0, or the line that is wrong (*ret_why says how). */
+struct cdb_writer;
+unsigned          morercpthosts_compile(struct span text, struct cdb_writer *w, const char **ret_why);
+
 /* RELAYCLIENT by address, control/relayclients: "10.0.0.0/8" or "10.0.0.0/8:@suffix" (v6 networks in brackets:
  * "[2001:db8::]/32:@suffix").  true: allowed, *ret_suffix is to be appended to each recipient.
  * The first line that has the address counts. */

@@ -126,7 +126,7 @@ static void damage(void **state)
 	struct buf b;
 
 	for (int i = 0; i < 20; i++) {
-		char key[8];
+		char key[16];
 
 		snprintf(key, sizeof key, "k%d", i);
 		assert_true(cdb_writer_add(w, span_str(key), SPAN("value")));
