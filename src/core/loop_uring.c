@@ -2,7 +2,11 @@
  * completion is ignored, for the op's own one always comes.
  *
  * Receive buffers are a ring shared with the kernel, which takes them in order when bytes
- * arrive; a multishot receive polls first, so that an idle connection asks for none. */
+ * arrive; a receive polls first, so that an idle connection asks for none.
+ *
+ * On unix sockets receives are single ones that are submitted again here: since Linux 6.17 a
+ * multishot one takes the bytes and then sleeps over an end of file that came together with
+ * them.  TCP tells the kernel that there is more to read, so there multishot is safe. */
 #include "core/loop.h"
 
 #include "core/clock.h"
@@ -22,6 +26,8 @@
 #define RECV_BUFS_MAX  32768                      /* the kernel's limit for one buffer ring */
 #define SUBMIT_TRIES   100                        /* EAGAIN: the kernel is short of memory */
 #define BUF_GROUP      0
+
+enum { RECV_MULTISHOT, RECV_ONCE };               /* op->want of a receive */
 
 struct uring {
 	struct loop     loop;
@@ -54,9 +60,20 @@ static struct io_uring_sqe *get_sqe(struct uring *u)
 	die(111, "io_uring takes no more submissions");
 }
 
-static void prep_recv(struct io_uring_sqe *sqe, int fd)
+static bool is_unix_socket(int fd)
 {
-	io_uring_prep_recv_multishot(sqe, fd, NULL, 0, 0);
+	socklen_t n = sizeof(int);
+	int       domain = 0;
+
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &n) == 0 && domain == AF_UNIX;
+}
+
+static void prep_recv(struct io_uring_sqe *sqe, int fd, bool once)
+{
+	if (once)
+		io_uring_prep_recv(sqe, fd, NULL, 0, 0);
+	else
+		io_uring_prep_recv_multishot(sqe, fd, NULL, 0, 0);
 	sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
 	sqe->flags |= IOSQE_BUFFER_SELECT;
 	sqe->buf_group = BUF_GROUP;
@@ -72,7 +89,7 @@ static void prep(struct io_uring_sqe *sqe, const struct op *op)
 		io_uring_prep_connect(sqe, op->fd, op->u.to.addr, op->u.to.n);
 		return;
 	case OP_RECV:
-		prep_recv(sqe, op->fd);
+		prep_recv(sqe, op->fd, op->want == RECV_ONCE);
 		return;
 	case OP_SEND:
 		io_uring_prep_send(sqe, op->fd, op->u.io.out, op->u.io.n, MSG_NOSIGNAL);
@@ -99,14 +116,23 @@ static void prep(struct io_uring_sqe *sqe, const struct op *op)
 	unreachable();
 }
 
-static void uring_start(struct loop *l, struct op *op)
+static void submit(struct uring *u, struct op *op)
 {
-	struct uring        *u = uring_of(l);
 	struct io_uring_sqe *sqe = get_sqe(u);
 
-	check(op->kind != OP_RECV || u->bufs_n > 0);
 	prep(sqe, op);
 	io_uring_sqe_set_data(sqe, op);
+}
+
+static void uring_start(struct loop *l, struct op *op)
+{
+	struct uring *u = uring_of(l);
+
+	if (op->kind == OP_RECV) {
+		check(u->bufs_n > 0);
+		op->want = is_unix_socket(op->fd) ? RECV_ONCE : RECV_MULTISHOT;
+	}
+	submit(u, op);
 }
 
 static void uring_cancel(struct loop *l, struct op *op)
@@ -148,15 +174,27 @@ static struct span uring_buf(struct loop *l, uint32_t id, uint32_t n)
 	return span_of(u->bufs + (size_t)id * LOOP_BUF_SIZE, n);
 }
 
+/* A single receive goes on as a multishot one would. */
+static bool goes_on(const struct op *op, int res)
+{
+	return op->kind == OP_RECV && op->want == RECV_ONCE && res > 0 && !op->cancelling;
+}
+
 static void complete(struct uring *u, struct op *op, int res, unsigned cqe_flags)
 {
+	bool more = cqe_flags & IORING_CQE_F_MORE;
+
 	if (cqe_flags & IORING_CQE_F_BUFFER) {
 		op->buf_id = cqe_flags >> IORING_CQE_BUFFER_SHIFT;
 		op->buf_n = res > 0 ? (uint32_t)res : 0;
 		if (res <= 0)                     /* nothing in it: nobody owes it back */
 			give_buf(u, op->buf_id);
 	}
-	op_complete(op, res, cqe_flags & IORING_CQE_F_MORE ? OP_MORE : 0);
+	if (!more && goes_on(op, res)) {
+		submit(u, op);                    /* first: the handler may cancel it */
+		more = true;
+	}
+	op_complete(op, res, more ? OP_MORE : 0);
 }
 
 static void submit_and_wait(struct uring *u, int64_t ms)
@@ -296,7 +334,7 @@ static bool recv_multishot_works(struct uring *u)
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		die_sys(111, "socketpair", "");
-	prep_recv(sqe, pair[0]);
+	prep_recv(sqe, pair[0], false);
 	if (write(pair[1], "?", 1) == 1 && io_uring_submit_and_wait(&u->ring, 1) == 1 &&
 	    io_uring_peek_cqe(&u->ring, &cqe) == 0) {
 		works = cqe->res == 1 && (cqe->flags & IORING_CQE_F_MORE) &&
