@@ -302,10 +302,11 @@ static struct ip peer_of(int fd)
 {
 	union sockany sa = {0};
 	socklen_t     n = sizeof(sa);
+	uint16_t      port;
 
 	if (getpeername(fd, &sa.any, &n) < 0 || (sa.any.sa_family != AF_INET && sa.any.sa_family != AF_INET6))
 		return (struct ip){0};
-	return ip_of_sockaddr(&sa, NULL);
+	return ip_of_sockaddr(&sa, &port);
 }
 
 static bool admit(struct qmtpd *d, const struct ip *ip)

@@ -34,6 +34,7 @@ void policy_fini(struct policy *p)
 static void add_own(struct policy *p, const struct sockaddr *sa)
 {
 	union sockany any = {0};
+	uint16_t      port;
 
 	if (p->own_n == POLICY_OWN_MAX)
 		return;
@@ -43,7 +44,7 @@ static void add_own(struct policy *p, const struct sockaddr *sa)
 		memcpy(&any.v6, sa, sizeof(any.v6));
 	else
 		return;
-	p->own[p->own_n++] = ip_of_sockaddr(&any, NULL);
+	p->own[p->own_n++] = ip_of_sockaddr(&any, &port);
 }
 
 void policy_find_own(struct policy *p)

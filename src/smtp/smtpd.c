@@ -303,10 +303,11 @@ static struct ip address_of(int fd, int (*ask)(int, struct sockaddr *, socklen_t
 {
 	union sockany sa = {0};
 	socklen_t     n = sizeof(sa);
+	uint16_t      port;
 
 	if (ask(fd, &sa.any, &n) < 0 || (sa.any.sa_family != AF_INET && sa.any.sa_family != AF_INET6))
 		return (struct ip){0};
-	return ip_of_sockaddr(&sa, NULL);
+	return ip_of_sockaddr(&sa, &port);
 }
 
 static const struct reply *admission(struct session *c, const struct ip *ip)
