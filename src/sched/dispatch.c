@@ -132,7 +132,7 @@ static void start(struct plan *p, struct run *r, uint32_t body)
 	check(a);                                 /* asked for before the run was taken */
 	r = job_sized(p, r);
 	r->state = RUN_RUNNING;
-	j = job_new(&p->jobs, a, handle_for(p, r->message, a, body), r);
+	j = job_begin(&p->jobs, a, handle_for(p, r->message, a, body), r);
 	j->dying = is_dying(p, r->message);
 	j->retry_s = retry_time(r->message->birth, clock_wall(), r->lane->channel);
 	lane_started(&p->lanes, r->lane);
@@ -177,7 +177,7 @@ void dispatch_ended(struct plan *p, struct job *j, enum lane_news news)
 	struct agent  *a = j->agent;
 
 	lane_ended(&p->lanes, j->run->lane, news);
-	job_free(&p->jobs, j);
+	job_end(&p->jobs, j);
 	p->changed = true;
 	if (h->jobs > 0)
 		return;

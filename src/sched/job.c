@@ -107,7 +107,7 @@ void handle_free(struct jobs *js, struct handle *h)
 	pool_put(&js->handles, h);
 }
 
-struct job *job_new(struct jobs *js, struct agent *a, struct handle *h, struct run *r)
+struct job *job_begin(struct jobs *js, struct agent *a, struct handle *h, struct run *r)
 {
 	struct job *j = pool_get(&js->jobs);
 
@@ -132,7 +132,7 @@ struct job *job_find(const struct jobs *js, uint32_t number)
 	return map_get(&js->by_number, number);
 }
 
-void job_free(struct jobs *js, struct job *j)
+void job_end(struct jobs *js, struct job *j)
 {
 	check(j->agent->running > 0 && j->handle->jobs > 0);
 	map_remove(&js->by_number, j->number);

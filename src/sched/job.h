@@ -65,8 +65,8 @@ struct handle *handle_find(const struct link *handles, const struct agent *a);
 struct handle *handle_new(struct jobs *js, struct link *handles, struct agent *a, uint32_t body);
 void           handle_free(struct jobs *js, struct handle *h);
 
-struct job    *job_new(struct jobs *js, struct agent *a, struct handle *h, struct run *r);
+struct job    *job_begin(struct jobs *js, struct agent *a, struct handle *h, struct run *r);
 struct job    *job_find(const struct jobs *js, uint32_t number);
-void           job_free(struct jobs *js, struct job *j);
+void           job_end(struct jobs *js, struct job *j);
 
 #endif

@@ -81,7 +81,7 @@ static void jobs_forget(struct plan *p)
 				struct handle *h = j->handle;
 
 				lane_ended(&p->lanes, j->run->lane, LANE_NOTHING);
-				job_free(&p->jobs, j);
+				job_end(&p->jobs, j);
 				if (h->jobs == 0)
 					handle_free(&p->jobs, h);
 			}
