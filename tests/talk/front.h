@@ -28,7 +28,7 @@
 #define FRONT_SUBS    4096
 #define FRONT_BIG     (64 * 1024 * 1024)
 
-static void front_must(bool ok, const char *what)
+static inline void front_must(bool ok, const char *what)
 {
 	if (ok)
 		return;
@@ -38,11 +38,11 @@ static void front_must(bool ok, const char *what)
 
 /* ---- the loop, a bit at a time ---- */
 
-static void front_tick(struct timer *t)
+static inline void front_tick(struct timer *t)
 {
 }
 
-static void front_pass(struct loop *l)
+static inline void front_pass(struct loop *l)
 {
 	struct timer t;
 
@@ -86,7 +86,7 @@ struct front_journald {
 	unsigned            stored_n, answered_n, abandoned_n;
 };
 
-static struct front_sub *front_sub(struct front_journald *j, uint32_t number)
+static inline struct front_sub *front_sub(struct front_journald *j, uint32_t number)
 {
 	struct front_sub *s = &j->subs[number % FRONT_SUBS];
 
@@ -100,7 +100,7 @@ static struct front_sub *front_sub(struct front_journald *j, uint32_t number)
 	return s;
 }
 
-static void front_on_part(struct wire *w, struct wire_in *in)
+static inline void front_on_part(struct wire *w, struct wire_in *in)
 {
 	struct front_journald *j = w->ctx;
 	const struct msg_part *p = in->body;
@@ -111,14 +111,14 @@ static void front_on_part(struct wire *w, struct wire_in *in)
 	s->body.n += p->raw_n;
 }
 
-static void front_on_rcpts(struct wire *w, struct wire_in *in)
+static inline void front_on_rcpts(struct wire *w, struct wire_in *in)
 {
 	const struct msg_rcpts *m = in->body;
 
 	front_must(buf_add(&front_sub(w->ctx, m->sub)->rcpts, in->tail), "recipients");
 }
 
-static void front_answer(struct front_journald *j)
+static inline void front_answer(struct front_journald *j)
 {
 	struct front_stored *m = &j->stored[j->answered_n++];
 	struct msg_stored    a = {.sub = m->sub, .verdict = j->verdict, .id = ++j->id};
@@ -126,7 +126,7 @@ static void front_answer(struct front_journald *j)
 	wire_send(&j->wire, MSG_STORED, &a, sizeof(a), SPAN_NONE);
 }
 
-static void front_on_submit(struct wire *w, struct wire_in *in)
+static inline void front_on_submit(struct wire *w, struct wire_in *in)
 {
 	struct front_journald   *j = w->ctx;
 	const struct msg_submit *m = in->body;
@@ -145,14 +145,14 @@ static void front_on_submit(struct wire *w, struct wire_in *in)
 		front_answer(j);
 }
 
-static void front_sub_free(struct front_sub *s)
+static inline void front_sub_free(struct front_sub *s)
 {
 	buf_free(&s->body);
 	buf_free(&s->rcpts);
 	*s = (struct front_sub){0};
 }
 
-static void front_on_abandon(struct wire *w, struct wire_in *in)
+static inline void front_on_abandon(struct wire *w, struct wire_in *in)
 {
 	struct front_journald *j = w->ctx;
 	const struct msg_sub  *m = in->body;
@@ -168,7 +168,7 @@ static const struct wire_handler front_handlers[] = {
 	{MSG_ABANDON, sizeof(struct msg_sub), false, false, front_on_abandon},
 };
 
-static void front_on_lost(struct wire *w)
+static inline void front_on_lost(struct wire *w)
 {
 	struct front_journald *j = w->ctx;
 
@@ -177,14 +177,14 @@ static void front_on_lost(struct wire *w)
 		front_sub_free(&j->subs[i]);
 }
 
-static void front_admit(struct front_journald *j, bool open)
+static inline void front_admit(struct front_journald *j, bool open)
 {
 	struct msg_admit a = {.open = open};
 
 	wire_send(&j->wire, MSG_ADMIT, &a, sizeof(a), SPAN_NONE);
 }
 
-static void front_journald_init(struct front_journald *j, struct loop *l)
+static inline void front_journald_init(struct front_journald *j, struct loop *l)
 {
 	memset(j, 0, sizeof(*j));
 	j->loop = l;
@@ -193,7 +193,7 @@ static void front_journald_init(struct front_journald *j, struct loop *l)
 }
 
 /* Returns the other end of its wire. */
-static int front_journald_up(struct front_journald *j)
+static inline int front_journald_up(struct front_journald *j)
 {
 	int pair[2];
 
@@ -204,14 +204,14 @@ static int front_journald_up(struct front_journald *j)
 	return pair[1];
 }
 
-static void front_journald_down(struct front_journald *j)
+static inline void front_journald_down(struct front_journald *j)
 {
 	if (j->up)
 		wire_close(&j->wire);
 	front_until(j->loop, !j->up);
 }
 
-static void front_journald_fini(struct front_journald *j)
+static inline void front_journald_fini(struct front_journald *j)
 {
 	front_journald_down(j);
 	for (unsigned i = 0; i < j->stored_n; i++) {
@@ -223,7 +223,7 @@ static void front_journald_fini(struct front_journald *j)
 
 /* ---- clients ---- */
 
-static int front_listen(uint16_t *ret_port)
+static inline int front_listen(uint16_t *ret_port)
 {
 	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t          n = sizeof(a);
@@ -235,7 +235,7 @@ static int front_listen(uint16_t *ret_port)
 	return fd;
 }
 
-static int front_connect(uint16_t port)
+static inline int front_connect(uint16_t port)
 {
 	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(port)};
 	int                fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -245,7 +245,7 @@ static int front_connect(uint16_t port)
 	return fd;
 }
 
-static void front_say(struct loop *l, int fd, struct span s)
+static inline void front_say(struct loop *l, int fd, struct span s)
 {
 	clock_refresh();
 	uint64_t until = clock_mono_ms() + FRONT_WAIT_MS;
@@ -262,7 +262,7 @@ static void front_say(struct loop *l, int fd, struct span s)
 }
 
 /* As much as fits without waiting. */
-static size_t front_say_some(int fd, struct span s)
+static inline size_t front_say_some(int fd, struct span s)
 {
 	ssize_t n = send(fd, s.p, s.n, MSG_NOSIGNAL);
 
@@ -270,7 +270,7 @@ static size_t front_say_some(int fd, struct span s)
 }
 
 /* Exactly these bytes come next. */
-static void front_hear(struct loop *l, int fd, const char *want)
+static inline void front_hear(struct loop *l, int fd, const char *want)
 {
 	char   got[4096];
 	size_t n = 0, want_n = strlen(want);
@@ -300,7 +300,7 @@ static void front_hear(struct loop *l, int fd, const char *want)
 }
 
 /* A line that begins so; the rest of it is let go. */
-static void front_hear_line(struct loop *l, int fd, const char *want)
+static inline void front_hear_line(struct loop *l, int fd, const char *want)
 {
 	char c = 0;
 
@@ -316,7 +316,7 @@ static void front_hear_line(struct loop *l, int fd, const char *want)
 	}
 }
 
-static void front_hear_end(struct loop *l, int fd)
+static inline void front_hear_end(struct loop *l, int fd)
 {
 	char c;
 
@@ -333,7 +333,7 @@ static void front_hear_end(struct loop *l, int fd)
 	}
 }
 
-static void front_hear_nothing(struct loop *l, int fd)
+static inline void front_hear_nothing(struct loop *l, int fd)
 {
 	char c;
 
