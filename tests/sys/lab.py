@@ -5,7 +5,6 @@ leaves the machine), mounts and, as root, a private copy of /etc in which `quire
 users.  Everything lives in one scratch directory that goes away at the end, with all processes:
 the program is the first process of a pid namespace, and its end is theirs."""
 import atexit
-import ctypes
 import json
 import os
 import pathlib
@@ -32,6 +31,9 @@ def enter(private_etc=True):
     """Re-executes this program inside its namespaces; returns there, with `scratch` made."""
     global scratch
     root = os.geteuid() == 0
+    user = os.environ.pop("QUIRE_LAB_USER", None)
+    if root and user and ENTERED not in os.environ:
+        sys.exit(as_user(user))
     if ENTERED not in os.environ:
         where = tempfile.mkdtemp(prefix="quire-lab.", dir=os.environ.get("QUIRE_LAB_DIR"))
         flags = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -55,6 +57,26 @@ def enter(private_etc=True):
         shutil.copytree("/etc", scratch / "etc", symlinks=True, ignore_dangling_symlinks=True)
         run("mount", "--bind", str(scratch / "etc"), "/etc")
     atexit.register(lambda: [h.kill() for h in list(Host.running)])
+
+
+def as_user(user):
+    """The same program as an ordinary user, from a copy of the tree that this user can read."""
+    import pwd
+    who = pwd.getpwnam(user)
+    where = pathlib.Path(tempfile.mkdtemp(prefix="quire-user.", dir=os.environ.get("QUIRE_LAB_DIR")))
+    try:
+        shutil.copytree(TOP / "tests", where / "tests")
+        shutil.copytree(BUILD / "bin", where / "build" / "bin")
+        shutil.copytree(PEERS, where / "build" / "peers" / "root", symlinks=True)
+        (where / "lab").mkdir()
+        run("chown", "-R", f"{who.pw_uid}:{who.pw_gid}", str(where))
+        where.chmod(0o755)
+        env = dict(os.environ, QUIRE_BUILD=str(where / "build"), QUIRE_LAB_DIR=str(where / "lab"), HOME=str(where))
+        program = where / "tests" / pathlib.Path(sys.argv[0]).resolve().relative_to(TOP / "tests")
+        return subprocess.call(["setpriv", f"--reuid={who.pw_uid}", f"--regid={who.pw_gid}", "--clear-groups", sys.executable,
+                                str(program), *sys.argv[1:]], env=env, cwd=where)
+    finally:
+        shutil.rmtree(where, ignore_errors=True)
 
 
 def run(*argv, **kw):
