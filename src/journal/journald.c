@@ -1,0 +1,864 @@
+/* What a peer's submission may be (its deposit's states are in store.c):
+ *
+ *   UNKNOWN    no entry: a PART, RCPTS or SUBMIT opens one
+ *   OPEN       parts come
+ *   TOLD       refused, and STORED said so before its end; further parts are ignored, and its
+ *              SUBMIT or ABANDON ends it without another word
+ *   COMMITTING SUBMIT came; STORED goes out when the batch is durable
+ *
+ * A frame for which the batch has no room is kept (one a peer), the peer is not read any
+ * further, and the frame is taken again when the peer's turn comes.
+ *
+ * What goes wrong:
+ *   a peer is lost                its open submissions are parts without MSG; what commits
+ *                                 goes on, unheard
+ *   a peer comes anew             the old wire is read to its end (a dead sched's last outcomes
+ *                                 count), then it is lost; bells and ADMIT go to the new one
+ *   sched sends nonsense          its wire is closed; start makes a new one
+ *   no entry can be had           STORED_LATER
+ *   a write to the journal fails  one line, exit 111; start restarts it, recovery decides
+ *   the journal is locked, damaged beyond reading, or of a newer version
+ *                                 role_trouble(): start gives up and says so
+ *   a segment, the ring or memory can't be had at start
+ *                                 one line, exit 111; start tries again */
+#include "journal/journald.h"
+
+#include "core/clock.h"
+#include "core/file.h"
+#include "core/log.h"
+#include "core/pool.h"
+#include "core/sandbox.h"
+#include "core/table.h"
+#include "journal/client.h"
+#include "journal/door.h"
+#include "journal/format.h"
+#include "journal/packer.h"
+#include "journal/store.h"
+
+#include <errno.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#define ENTRIES_MAX   (1u << 20)                  /* open submissions of all peers: more than descriptors can be */
+#define RING_MIN      (8 * 1024 * 1024)           /* a batch is an eighth of it: it must hold any part, any outcome */
+#define SEGMENT_MIN   (4 * 1024 * 1024)           /* the same: two batches fit a segment */
+#define LOCK_TRIES    20                          /* a killed one's lock can outlive it: 5 seconds, with disk.h's own */
+#define RECV_BUFS     64                          /* for run/submit: 1 MiB */
+#define DESCRIPTORS   4096                        /* door.h's guests, segments, peers */
+#define SPACE_MS      5000                        /* how old the known free space may be */
+#define DRAIN_LOOK_MS 20
+#define FULL_LOOK_MS  1000                        /* is there room on the disk again */
+
+struct peer {
+	struct journald *j;
+	struct wire      wire;
+	struct link      link;
+	uint32_t         role, index;
+	char             name[32];
+	struct map       subs;                    /* struct entry by the peer's number */
+	struct source    source;
+	struct turn      turn;
+	uint16_t         kept_type;               /* the frame that waits for its turn, ... */
+	size_t           kept_body_n, done_n;     /* ... and how much of OUTCOMES is done */
+	struct buf       kept;
+	int              bell;                    /* -1: it has no feed */
+	bool             superseded;
+};
+
+struct entry {
+	struct deposit deposit;
+	struct peer   *peer;
+	uint32_t       sub;
+};
+
+struct journald {
+	struct journald_options o;
+	struct journal_end      end;
+	struct ring             ring;
+	struct commit          *commit;
+	struct store            store;
+	struct packer          *packer;
+	struct door            *door;
+	struct link             peers;
+	struct pool             entries;
+	uint64_t                recovered, space_known_ms;
+	bool                    admits, draining, drained, closed;
+	uint64_t                drain_end_ms;
+	struct timer            drain_look, full_look;
+};
+
+/* ---- admission */
+
+static bool takes_mail(const struct peer *p)
+{
+	return p->role == ROLE_SMTPD || p->role == ROLE_QMTPD || p->role == ROLE_BODY;
+}
+
+static bool has_feed(const struct peer *p)
+{
+	return p->role == ROLE_SCHED || p->role == ROLE_BODY;
+}
+
+static void tell_admission(struct peer *p)
+{
+	struct msg_admit m = {.open = p->j->admits};
+
+	if (takes_mail(p) && !p->superseded)
+		wire_send(&p->wire, MSG_ADMIT, &m, sizeof(m), SPAN_NONE);
+}
+
+/* Credit, drain and a full disk change it; everybody who takes mail is told once. */
+static void look_at_admission(void *ctx)
+{
+	struct journald *j = ctx;
+	bool             admits = !j->closed && store_admits(&j->store);
+
+	atomic_store(&j->ring.head->full, store_is_full(&j->store));
+	if (store_is_full(&j->store) && !j->closed && !timer_is_set(&j->full_look))
+		timer_set(j->o.loop, &j->full_look, FULL_LOOK_MS);
+	if (admits == j->admits)
+		return;
+	j->admits = admits;
+	list_each(&j->peers, l)
+		tell_admission(owner_of(l, struct peer, link));
+	if (admits && j->door)
+		door_open(j->door);
+}
+
+static void on_full_look(struct timer *t)
+{
+	look_at_admission(owner_of(t, struct journald, full_look));
+}
+
+/* Asked for where bytes come in that may never be committed. */
+static void look_at_space(struct journald *j)
+{
+	struct statvfs v;
+	uint64_t       now = clock_mono_ms();
+
+	if (j->o.dir_fd < 0 || (j->space_known_ms && now - j->space_known_ms < SPACE_MS))
+		return;
+	j->space_known_ms = now;
+	if (fstatvfs(j->o.dir_fd, &v) == 0)
+		store_free_space(&j->store, (uint64_t)v.f_bavail * v.f_frsize);
+}
+
+/* ---- the submissions of a peer */
+
+static void on_durable(struct deposit *d);
+
+static void say_stored(struct peer *p, uint32_t sub, enum stored verdict, uint64_t id)
+{
+	struct msg_stored m = {.sub = sub, .verdict = verdict, .id = id};
+
+	wire_send(&p->wire, MSG_STORED, &m, sizeof(m), SPAN_NONE);
+}
+
+static struct entry *entry_of(struct peer *p, uint32_t sub)
+{
+	struct entry *e = map_get(&p->subs, sub);
+
+	if (e)
+		return e;
+	e = pool_get(&p->j->entries);
+	if (!e)
+		return NULL;
+	e->peer = p;
+	e->sub = sub;
+	if (!map_put(&p->subs, sub, e)) {
+		pool_put(&p->j->entries, e);
+		return NULL;
+	}
+	deposit_open(&e->deposit, &p->j->store, &p->source, on_durable);
+	return e;
+}
+
+static void entry_free(struct entry *e)
+{
+	struct peer *p = e->peer;
+
+	deposit_close(&e->deposit);
+	(void)map_remove(&p->subs, e->sub);
+	pool_put(&p->j->entries, e);
+}
+
+static void on_durable(struct deposit *d)
+{
+	struct entry *e = owner_of(d, struct entry, deposit);
+
+	say_stored(e->peer, e->sub, STORED_OK, d->id);
+	entry_free(e);
+}
+
+/* False: the frame is to be kept. */
+static bool after_part(struct entry *e, enum put put)
+{
+	if (put == PUT_REFUSED)
+		say_stored(e->peer, e->sub, e->deposit.verdict, 0);
+	return put != PUT_WAIT;
+}
+
+static bool is_over(const struct entry *e)
+{
+	return e->deposit.refused || e->deposit.committing;
+}
+
+static bool do_part(struct peer *p, const void *body, struct span tail)
+{
+	const struct msg_part *m = body;
+	struct entry          *e = entry_of(p, m->sub);
+
+	if (!e)
+		say_stored(p, m->sub, STORED_LATER, 0);
+	if (!e || is_over(e))
+		return true;
+	look_at_space(p->j);
+	return after_part(e, deposit_part(&e->deposit, m, tail));
+}
+
+static bool do_rcpts(struct peer *p, const void *body, struct span tail)
+{
+	const struct msg_rcpts *m = body;
+	struct entry           *e = entry_of(p, m->sub);
+
+	if (!e)
+		say_stored(p, m->sub, STORED_LATER, 0);
+	if (!e || is_over(e))
+		return true;
+	return after_part(e, deposit_rcpts(&e->deposit, m, tail));
+}
+
+static bool do_submit(struct peer *p, const void *body, struct span tail)
+{
+	const struct msg_submit *m = body;
+	struct entry            *e = entry_of(p, m->sub);
+	enum put                 put;
+
+	if (!e) {
+		say_stored(p, m->sub, STORED_LATER, 0);
+		return true;
+	}
+	if (e->deposit.committing)                /* its number is taken: that is no peer of ours */
+		return true;
+	if (e->deposit.refused) {                 /* TOLD */
+		entry_free(e);
+		return true;
+	}
+	if (m->kind == SUBMIT_LOCAL)              /* that is the door's word */
+		put = PUT_REFUSED;
+	else
+		put = deposit_submit(&e->deposit, m, tail);
+	if (put == PUT_REFUSED) {
+		say_stored(p, e->sub, e->deposit.refused ? e->deposit.verdict : STORED_BAD, 0);
+		entry_free(e);
+	}
+	return put != PUT_WAIT;
+}
+
+static bool do_abandon(struct peer *p, const void *body, struct span tail)
+{
+	const struct msg_sub *m = body;
+	struct entry         *e = map_get(&p->subs, m->sub);
+
+	if (e)
+		entry_free(e);
+	return true;
+}
+
+/* ---- what sched says */
+
+/* The head of the outcome at the front of s, and all of its bytes; false: nonsense. */
+static bool cut_outcome(struct span *s, struct msg_outcome *ret, struct span *ret_ranges, struct span *ret_text)
+{
+	struct span rest = *s;
+	size_t      n;
+
+	if (rest.n < sizeof(*ret))
+		return false;
+	memcpy(ret, span_cut(&rest, sizeof(*ret)).p, sizeof(*ret));
+	n = ret->ranges_n * sizeof(struct msg_range) + ret->text_n;
+	if (rest.n < MSG_PAD8(n) || ret->outcome < OUTCOME_DELIVERED || ret->outcome > OUTCOME_DROPPED || !ret->id)
+		return false;
+	*ret_ranges = span_cut(&rest, ret->ranges_n * sizeof(struct msg_range));
+	*ret_text = span_cut(&rest, ret->text_n);
+	(void)span_cut(&rest, MSG_PAD8(n) - n);
+	for (uint32_t i = 0; i < ret->ranges_n; i++)
+		if (range_at(*ret_ranges, i).first > range_at(*ret_ranges, i).last)
+			return false;
+	*s = rest;
+	return true;
+}
+
+static bool add_state(struct journald *j, const struct msg_outcome *o, struct span ranges, struct span text)
+{
+	struct rec_head  h = {.type = REC_STATE, .version = REC_LAYOUT, .id = o->id};
+	struct rec_state s = {
+		.at_us = o->at_us,
+		.next_us = o->next_us,
+		.attempt = o->attempt,
+		.ranges_n = o->ranges_n,
+		.text_n = o->text_n,
+		.outcome = o->outcome,
+	};
+	struct span pieces[3] = {span_of(&s, sizeof(s)), ranges, text};
+
+	return store_add(&j->store, &h, pieces, 3, 0, NULL);
+}
+
+static bool do_outcomes(struct peer *p, const void *body, struct span tail)
+{
+	struct span        rest = span_from(tail, p->done_n), ranges, text;
+	struct msg_outcome o;
+
+	while (rest.n > 0) {
+		if (!cut_outcome(&rest, &o, &ranges, &text) ||
+		    rec_size(sizeof(struct rec_state) + ranges.n + text.n) > commit_record_max(p->j->commit)) {
+			log_note("peer", p->name, "garbage", "outcomes", NULL);
+			wire_close(&p->wire);
+			break;
+		}
+		if (!add_state(p->j, &o, ranges, text))
+			return false;
+		p->done_n = tail.n - rest.n;
+	}
+	p->done_n = 0;
+	return true;
+}
+
+static bool do_credit(struct peer *p, const void *body, struct span tail)
+{
+	if (!p->superseded)
+		store_grant(&p->j->store, body);
+	return true;
+}
+
+/* ---- frames, and the one that waits */
+
+static const struct task {
+	uint16_t type;
+	bool   (*run)(struct peer *p, const void *body, struct span tail);    /* false: no room, again later */
+} tasks[] = {
+	{ MSG_PART,     do_part },
+	{ MSG_RCPTS,    do_rcpts },
+	{ MSG_SUBMIT,   do_submit },
+	{ MSG_ABANDON,  do_abandon },
+	{ MSG_OUTCOMES, do_outcomes },
+	{ MSG_CREDIT,   do_credit },
+};
+
+static const struct task *task_of(uint16_t type)
+{
+	for (size_t i = 0; i < ARRAY_N(tasks); i++)
+		if (tasks[i].type == type)
+			return &tasks[i];
+	unreachable();
+}
+
+static void keep(struct peer *p, uint16_t type, const void *body, size_t body_n, struct span tail)
+{
+	buf_clear(&p->kept);
+	if (!buf_add(&p->kept, span_of(body, body_n)) || !buf_add(&p->kept, tail))
+		die(111, "out of memory: %zu bytes", body_n + tail.n);
+	p->kept_type = type;
+	p->kept_body_n = body_n;
+	wire_pause(&p->wire);
+	store_await_turn(&p->j->store, &p->turn);
+}
+
+static void on_turn(struct turn *t)
+{
+	struct peer *p = owner_of(t, struct peer, turn);
+	struct span  all = buf_span(&p->kept);
+
+	if (!task_of(p->kept_type)->run(p, all.p, span_from(all, p->kept_body_n))) {
+		store_await_turn(&p->j->store, &p->turn);
+		return;
+	}
+	buf_free(&p->kept);
+	wire_resume(&p->wire);
+}
+
+static void take(struct wire *w, uint16_t type, size_t body_n, struct wire_in *in)
+{
+	struct peer *p = owner_of(w, struct peer, wire);
+
+	if (!task_of(type)->run(p, in->body, in->tail))
+		keep(p, type, in->body, body_n, in->tail);
+}
+
+#define TAKES(name, type, body_n)                              \
+	static void name(struct wire *w, struct wire_in *in)   \
+	{                                                      \
+		take(w, type, body_n, in);                     \
+	}
+TAKES(on_part, MSG_PART, sizeof(struct msg_part))
+TAKES(on_rcpts, MSG_RCPTS, sizeof(struct msg_rcpts))
+TAKES(on_submit, MSG_SUBMIT, sizeof(struct msg_submit))
+TAKES(on_abandon, MSG_ABANDON, sizeof(struct msg_sub))
+TAKES(on_outcomes, MSG_OUTCOMES, 0)
+TAKES(on_credit, MSG_CREDIT, sizeof(struct msg_credit))
+
+static const struct wire_handler mail_handlers[] = {
+	{ MSG_PART,    sizeof(struct msg_part),   true,  false, on_part },
+	{ MSG_RCPTS,   sizeof(struct msg_rcpts),  true,  false, on_rcpts },
+	{ MSG_SUBMIT,  sizeof(struct msg_submit), true,  false, on_submit },
+	{ MSG_ABANDON, sizeof(struct msg_sub),    false, false, on_abandon },
+};
+static const struct wire_handler sched_handlers[] = {
+	{ MSG_OUTCOMES, 0,                         true,  false, on_outcomes },
+	{ MSG_CREDIT,   sizeof(struct msg_credit), false, false, on_credit },
+};
+
+/* ---- peers */
+
+static void drop_submissions(struct peer *p)
+{
+	size_t        at = 0;
+	uint64_t      sub;
+	struct entry *e;
+
+	while ((e = map_next(&p->subs, &at, &sub)))
+		entry_free(e);
+}
+
+static void on_peer_lost(struct wire *w)
+{
+	struct peer *p = owner_of(w, struct peer, wire);
+
+	turn_cancel(&p->turn);
+	drop_submissions(p);
+	map_fini(&p->subs);
+	buf_free(&p->kept);
+	if (p->bell >= 0)
+		close(p->bell);
+	list_remove(&p->link);
+	mem_free(p);
+}
+
+/* The ring and the bell.  Without descriptors for them the peer can't work: it is cut off, ends,
+ * and comes again. */
+static bool give_feed(struct peer *p)
+{
+	struct journald *j = p->j;
+	struct msg_feed  m = {
+		.ring_size = j->ring.size,
+		.segment_size = j->o.segment_size,
+		.recovered = j->recovered,
+		.epoch = commit_epoch(j->commit),
+		.shard = j->o.shard,
+	};
+	int ring = ring_reader_fd(&j->ring), bell;
+
+	p->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	bell = p->bell < 0 ? -1 : dup(p->bell);
+	if (ring < 0 || bell < 0) {
+		log_note("peer", p->name, "trouble", "no descriptors for the feed", NULL);
+		if (ring >= 0)
+			close(ring);
+		if (bell >= 0)
+			close(bell);
+		return false;
+	}
+	fd_cloexec(bell, true);
+	wire_send_fd(&p->wire, MSG_FEED, &m, sizeof(m), SPAN_NONE, ring);
+	wire_send_fd(&p->wire, MSG_BELL, NULL, 0, SPAN_NONE, bell);
+	return true;
+}
+
+static void supersede(struct journald *j, uint32_t role, uint32_t index)
+{
+	list_each(&j->peers, l) {
+		struct peer *p = owner_of(l, struct peer, link);
+
+		if (p->role == role && p->index == index)
+			p->superseded = true;
+	}
+}
+
+static const char *role_name(uint32_t role)
+{
+	switch (role) {
+	case ROLE_SMTPD: return "smtpd";
+	case ROLE_QMTPD: return "qmtpd";
+	case ROLE_BODY:  return "body";
+	case ROLE_SCHED: return "sched";
+	}
+	return NULL;
+}
+
+void journald_peer(struct journald *j, uint32_t role, uint32_t index, int fd)
+{
+	struct peer *p;
+	bool         is_sched = role == ROLE_SCHED;
+
+	if (!role_name(role) || j->closed) {
+		close(fd);
+		return;
+	}
+	supersede(j, role, index);
+	p = mem_new(sizeof(*p));
+	p->j = j;
+	p->role = role;
+	p->index = index;
+	p->bell = -1;
+	p->source = (struct source){.share = STORE_PEER_SHARE, .exempt = role == ROLE_BODY};
+	snprintf(p->name, sizeof(p->name), "%s/%u", role_name(role), index);
+	map_init(&p->subs, ENTRIES_MAX);
+	buf_init(&p->kept, WIRE_FRAME_MAX);
+	turn_init(&p->turn, on_turn);
+	list_add_end(&j->peers, &p->link);
+	wire_init(&p->wire, j->o.loop, fd, p->name, is_sched ? sched_handlers : mail_handlers,
+	          is_sched ? ARRAY_N(sched_handlers) : ARRAY_N(mail_handlers), on_peer_lost, p);
+	if (has_feed(p) && !give_feed(p))
+		wire_close(&p->wire);
+	tell_admission(p);
+}
+
+/* ---- what commit says */
+
+static void on_moved(void *ctx, uint64_t durable)
+{
+	struct journald *j = ctx;
+	uint64_t         one = 1;
+
+	list_each(&j->peers, l) {
+		struct peer *p = owner_of(l, struct peer, link);
+
+		/* EAGAIN: it has not looked for 2^64 batches; it will. */
+		if (p->bell >= 0 && !p->superseded && write(p->bell, &one, sizeof(one)) < 0 && errno != EAGAIN)
+			log_note("peer", p->name, "trouble", "bell", NULL);
+	}
+	if (store_is_full(&j->store) == j->admits)
+		look_at_admission(j);
+}
+
+static void on_room(void *ctx)
+{
+	struct journald *j = ctx;
+
+	store_room(&j->store);
+}
+
+static void on_failed(void *ctx, int error)
+{
+	errno = error < 0 ? -error : error;
+	die_sys(111, "write to the journal", "");
+}
+
+static const struct commit_calls commit_calls = {
+	.moved = on_moved,
+	.room = on_room,
+	.failed = on_failed,
+};
+
+/* ---- start */
+
+static const char *const recovered_names[] = {
+	[RECOVERED_EMPTY] = "empty",
+	[RECOVERED_CLEAN] = "clean",
+	[RECOVERED_TORN] = "torn",
+	[RECOVERED_AMBIGUOUS] = "ambiguous",
+	[RECOVERED_DAMAGED] = "damaged",
+	[RECOVERED_FAILED] = "failed",
+};
+
+static bool say(struct buf *why, const char *what, int error)
+{
+	if (!buf_fmt(why, "%s: %s", what, strerror(-error)))
+		log_note("trouble", what, NULL);
+	return false;
+}
+
+static bool lock(struct journald *j, struct buf *why)
+{
+	int error = -EWOULDBLOCK;
+
+	for (int i = 0; i < LOCK_TRIES && error == -EWOULDBLOCK; i++)
+		error = j->o.disk->calls->lock(j->o.disk);
+	if (error == -EWOULDBLOCK) {
+		if (!buf_add(why, SPAN("journal is in use by another quire-journald")))
+			log_note("trouble", "journal is in use", NULL);
+		return false;
+	}
+	return error == 0 || say(why, "lock journal", error);
+}
+
+static void note_recovery(struct journald *j, enum recovered how)
+{
+	char epoch[24], end[24], from[24], to[24];
+
+	snprintf(epoch, sizeof(epoch), "%llu", (unsigned long long)j->end.epoch);
+	snprintf(end, sizeof(end), "%llu", (unsigned long long)j->end.end);
+	log_note("journal", "recovered", "how", recovered_names[how], "epoch", epoch, "end", end, NULL);
+	if (how != RECOVERED_AMBIGUOUS && how != RECOVERED_DAMAGED)
+		return;
+	snprintf(from, sizeof(from), "%llu", (unsigned long long)j->end.damage_from);
+	snprintf(to, sizeof(to), "%llu", (unsigned long long)j->end.damage_to);
+	log_line("journald: WARNING: journal %s, positions %s to %s: %.*s", recovered_names[how], from, to,
+	         SPAN_ARG(buf_span(&j->end.why)));
+}
+
+static bool recover(struct journald *j, enum recovered *how, struct buf *why)
+{
+	*how = journal_recover(j->o.disk, &j->end);
+	if (*how == RECOVERED_FAILED) {
+		if (!buf_add(why, buf_span(&j->end.why)))
+			log_note("journal", "failed", NULL);
+		return false;
+	}
+	note_recovery(j, *how);
+	if (*how != RECOVERED_EMPTY && j->end.segment_size != j->o.segment_size) {
+		log_note("journal", "kept", "why", "segments keep the size they were made with", NULL);
+		j->o.segment_size = j->end.segment_size;
+	}
+	return true;
+}
+
+static void note_how(struct journald *j, bool direct, const char *why_not)
+{
+	const char *no_ring = loop_why_not_uring(j->o.loop);
+
+	atomic_store(&j->ring.head->direct, direct);
+	atomic_store(&j->ring.head->uring, no_ring == NULL);
+	log_note("journal", "open", "loop", loop_name(j->o.loop), "writes", direct ? "direct" : "buffered", "why",
+	         direct ? "ok" : why_not, no_ring ? "uring" : NULL, no_ring, NULL);
+}
+
+static uint64_t at_least(uint64_t n, uint64_t min, const char *what)
+{
+	char text[24];
+
+	if (n >= min)
+		return n;
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)min);
+	log_note("control", what, "used", text, NULL);
+	return min;
+}
+
+static bool open_journal(struct journald *j, struct buf *why, bool *for_good)
+{
+	enum recovered how;
+	const char    *why_not = "refused";
+	bool           direct;
+	int            error;
+
+	j->o.segment_size = at_least(j->o.segment_size, SEGMENT_MIN, "segmentsize");
+	j->o.ring_size = at_least(j->o.ring_size, RING_MIN, "ringsize");
+	if (!lock(j, why) || !recover(j, &how, why))
+		return false;
+	*for_good = false;                        /* what fails from here on may pass */
+	error = ring_make(&j->ring, j->o.ring_size, j->o.segment_size);
+	if (error)
+		return say(why, "control/ringsize: ring of recent batches", error);
+	direct = disk_direct_works(j->o.disk, &why_not);
+	error = commit_open(&j->commit, j->o.loop, j->o.disk, &j->ring, &j->end, j->o.segment_size, j->o.shard, direct,
+	                    &commit_calls, j);
+	if (error)
+		return say(why, "open a segment in journal", error);
+	note_how(j, direct, why_not);
+	atomic_store(&j->ring.head->damaged, how == RECOVERED_AMBIGUOUS || how == RECOVERED_DAMAGED);
+	j->recovered = ring_durable(&j->ring);
+	return true;
+}
+
+static void on_drain_look(struct timer *t);
+
+struct journald *journald_new(const struct journald_options *o, struct buf *why, bool *ret_for_good)
+{
+	struct journald *j = mem_new(sizeof(*j));
+
+	j->o = *o;
+	j->ring = (struct ring){.fd = -1, .fd_read = -1};
+	list_init(&j->peers);
+	pool_init(&j->entries, sizeof(struct entry), ENTRIES_MAX);
+	timer_init(&j->drain_look, on_drain_look);
+	timer_init(&j->full_look, on_full_look);
+	*ret_for_good = true;
+	if (!open_journal(j, why, ret_for_good)) {
+		ring_unmap(&j->ring);
+		journal_end_fini(&j->end);
+		mem_free(j);
+		return NULL;
+	}
+	store_init(&j->store, o->loop, &j->ring, o->shard, look_at_admission, j);
+	j->store.commit = j->commit;
+	j->store.epoch = commit_epoch(j->commit);
+	look_at_space(j);
+	if (o->submit_fd >= 0) {
+		j->packer = packer_new(o->loop, o->zstd_level);
+		j->door = door_new(o->loop, o->submit_fd, &j->store, j->packer, o->alias_uid);
+	}
+	return j;
+}
+
+struct store *journald_store(struct journald *j)
+{
+	return &j->store;
+}
+
+/* ---- the end */
+
+static bool feeds_are_gone(const struct journald *j)
+{
+	list_each(&j->peers, l)
+		if (owner_of(l, struct peer, link)->role == ROLE_SCHED)
+			return false;
+	return true;
+}
+
+/* Sched's last outcomes are waited for, then everything that gathers or is being written. */
+static void on_drain_look(struct timer *t)
+{
+	struct journald *j = owner_of(t, struct journald, drain_look);
+	bool             late = clock_mono_ms() >= j->drain_end_ms;
+
+	if (j->drained)
+		return;
+	if (late || (feeds_are_gone(j) && j->store.committing == 0 && commit_is_idle(j->commit))) {
+		j->drained = true;
+		if (j->o.drained)
+			j->o.drained(j->o.ctx);
+		return;
+	}
+	timer_set(j->o.loop, &j->drain_look, DRAIN_LOOK_MS);
+}
+
+void journald_drain(struct journald *j)
+{
+	if (j->draining)
+		return;
+	j->draining = true;
+	j->drain_end_ms = clock_mono_ms() + JOURNALD_DRAIN_MS;
+	store_drain(&j->store);
+	if (j->door)
+		door_close(j->door);
+	timer_set(j->o.loop, &j->drain_look, DRAIN_LOOK_MS);
+}
+
+void journald_close(struct journald *j)
+{
+	j->closed = true;
+	timer_stop(j->o.loop, &j->drain_look);
+	timer_stop(j->o.loop, &j->full_look);
+	if (j->door)
+		door_close(j->door);
+	list_each(&j->peers, l)
+		wire_close(&owner_of(l, struct peer, link)->wire);
+}
+
+bool journald_is_closed(const struct journald *j)
+{
+	if (!j->closed || !list_is_empty(&j->peers) || !commit_is_idle(j->commit))
+		return false;
+	if (!j->door || !door_is_closed(j->door))
+		return !j->door;
+	if (!j->packer)
+		return true;
+	if (!packer_is_closed(j->packer))
+		packer_close(j->packer);
+	return packer_is_closed(j->packer);
+}
+
+void journald_free(struct journald *j)
+{
+	if (!j)
+		return;
+	check(journald_is_closed(j));
+	door_free(j->door);
+	packer_free(j->packer);
+	commit_free(j->commit);
+	store_fini(&j->store);
+	ring_unmap(&j->ring);
+	journal_end_fini(&j->end);
+	pool_fini(&j->entries);
+	mem_free(j);
+}
+
+/* ---- the process */
+
+static void on_role_peer(struct role *r, uint32_t role, uint32_t index, int fd)
+{
+	journald_peer(r->ctx, role, index, fd);
+}
+
+static void on_role_drain(struct role *r)
+{
+	journald_drain(r->ctx);
+}
+
+static const struct role_calls role_calls = {
+	.peer = on_role_peer,
+	.drain = on_role_drain,
+};
+
+static void on_drained(void *ctx)
+{
+	loop_stop(ctx);
+}
+
+static uint32_t alias_uid(const struct role *r)
+{
+	struct passwd *pw = r->privileged ? getpwnam("alias") : NULL;
+
+	return pw ? (uint32_t)pw->pw_uid : DOOR_NO_ALIAS;
+}
+
+static int submit_listener(const struct role *r)
+{
+	for (unsigned i = 0; i < r->listeners_n; i++)
+		if (r->listeners[i].kind == LISTEN_SUBMIT)
+			return r->listeners[i].fd;
+	return -1;
+}
+
+static void enter_sandbox(const struct role *r)
+{
+	char path[4096];
+
+	snprintf(path, sizeof(path), "%s/journal/%u", r->home, r->shard);
+	sandbox_enter(SANDBOX_JOURNAL, path);
+}
+
+void journald_run(struct role *r)
+{
+	struct journald_options o = {
+		.dir_fd = r->files[FILE_JOURNAL_DIR],
+		.submit_fd = submit_listener(r),
+		.segment_size = control_setting(r->control, "segmentsize"),
+		.ring_size = control_setting(r->control, "ringsize"),
+		.zstd_level = (int)(int64_t)control_setting(r->control, "zstdlevel"),
+		.shard = r->shard,
+		.alias_uid = alias_uid(r),
+		.drained = on_drained,
+	};
+	struct journald *j;
+	struct buf       why;
+	bool             for_good;
+
+	if (o.dir_fd < 0)
+		role_trouble(r, "quire-start sent no journal directory");
+	if (!fd_raise_limit(DESCRIPTORS))
+		log_note("trouble", "few descriptors", NULL);
+	enter_sandbox(r);
+	buf_init(&why, 4096);
+	o.loop = loop_new(LOOP_AUTO, RECV_BUFS);
+	o.ctx = o.loop;
+	o.disk = disk_real_new(o.loop, o.dir_fd);
+	j = journald_new(&o, &why, &for_good);
+	if (!j && for_good)
+		role_trouble(r, "%s/journal/%u: %.*s", r->home, r->shard, SPAN_ARG(buf_span(&why)));
+	if (!j)
+		die(111, "%s/journal/%u: %.*s", r->home, r->shard, SPAN_ARG(buf_span(&why)));
+	role_watch(r, o.loop, &role_calls, j);
+	for (unsigned i = 0; i < r->peers_n; i++)
+		journald_peer(j, r->peers[i].role, r->peers[i].index, r->peers[i].fd);
+	role_ready(r);
+	loop_run(o.loop);
+	log_flush();
+	_exit(0);                                 /* all that counts is on the disk */
+}

@@ -1,0 +1,47 @@
+/* journald - the only writer of the journal: takes submissions, outcomes and bounces, makes
+ * them durable together, and answers.
+ *
+ *   from smtpd, qmtpd, body   PART, RCPTS, SUBMIT, ABANDON -> STORED when durable; ADMIT
+ *   from run/submit           plain bytes (door.h)
+ *   from sched                OUTCOMES, one REC_STATE each; CREDIT, which replaces what is left
+ *                             of the last one: messages, and bytes of packed recipients
+ *   to sched, body            FEED (the ring) and BELL (an eventfd, rung when it moved)
+ *
+ * At start: lock, recover, ring, first segment; then the peers.  journald waits for nobody:
+ * who reads the feed too slowly finds the segments, who sends faster than the disk is not
+ * read until the batch has room.
+ *
+ * journald_run() is the process.  The rest is its body, for tests and the simulator. */
+#ifndef JOURNAL_JOURNALD_H
+#define JOURNAL_JOURNALD_H
+
+#include "core/disk.h"
+#include "mail/role.h"
+
+#define JOURNALD_DRAIN_MS 5000                    /* for sched and what commits; then it ends anyway */
+
+struct journald_options {
+	struct loop *loop;
+	struct disk *disk;                        /* the journal's directory; with the loop */
+	int          dir_fd;                      /* of the same, for its free space; -1: unknown */
+	int          submit_fd;                   /* listening, or -1; owned from then on */
+	uint64_t     segment_size, ring_size;     /* of a new journal; an old one keeps its segment size */
+	uint32_t     shard, alias_uid;            /* alias_uid: see door.h */
+	int          zstd_level;                  /* for run/submit */
+	void       (*drained)(void *ctx);         /* after journald_drain(), once */
+	void        *ctx;
+};
+struct journald;
+/* NULL: can't be, *why is one line for a person; for good: no use to try again. */
+struct journald *journald_new(const struct journald_options *o, struct buf *why, bool *ret_for_good);
+void journald_peer(struct journald *j, uint32_t role, uint32_t index, int fd);
+void journald_drain(struct journald *j);          /* no new mail; drained() once everything is on the disk */
+/* The end, without draining: passes until journald_is_closed(), then free. */
+void journald_close(struct journald *j);
+bool journald_is_closed(const struct journald *j);
+void journald_free(struct journald *j);
+struct store *journald_store(struct journald *j); /* tests look at it */
+
+_Noreturn void journald_run(struct role *r);
+
+#endif
