@@ -32,6 +32,7 @@
 #define BATCHES       2                           /* one in flight, one that gathers */
 #define RING_BATCHES  8
 #define IDLE_MS       100                         /* quiet for so long: say that the last batch is durable */
+#define STARTS_KEPT   64                          /* segments that only starts may take: a full journal can still be opened */
 #define SEAL_SIZE     (sizeof(struct rec_head) + sizeof(struct rec_seal))
 
 struct batch {
@@ -196,7 +197,7 @@ bool commit_is_idle(const struct commit *c)
 
 /* ---- a batch on its way ---- */
 
-static void seal_tags(struct commit *c, const struct batch *b)
+static void seal_tags(struct commit *c, const struct batch *b, uint16_t flags)
 {
 	char *p = ring_at(c->ring, b->pos);
 	struct block_tag t = {
@@ -207,13 +208,13 @@ static void seal_tags(struct commit *c, const struct batch *b)
 
 	for (uint64_t i = 0; i < b->blocks; i++) {
 		t.index = (uint16_t)i;
-		t.flags = (i == 0 ? BLOCK_FIRST : 0) | (i == b->blocks - 1 ? BLOCK_LAST : 0);
+		t.flags = flags | (i == 0 ? BLOCK_FIRST : 0) | (i == b->blocks - 1 ? BLOCK_LAST : 0);
 		block_seal(p + i * BLOCK_SIZE, &t);
 	}
 }
 
 /* From here on the batch is bytes: head, chain and tags. */
-static void seal_batch(struct commit *c, struct batch *b)
+static void seal_batch(struct commit *c, struct batch *b, uint16_t flags)
 {
 	char *p = ring_at(c->ring, b->pos);
 	struct batch_head h = {
@@ -232,7 +233,7 @@ static void seal_batch(struct commit *c, struct batch *b)
 	batch_head_seal(&h);
 	memcpy(p, &h, sizeof h);
 	b->seq = h.seq;
-	seal_tags(c, b);
+	seal_tags(c, b, flags);
 }
 
 static void start_write(struct commit *c, enum writing what, struct disk_file *f, uint64_t pos, uint64_t n)
@@ -293,7 +294,7 @@ static void send_batch(struct commit *c)
 		add_seal(c, b);
 		blocks = b->blocks;
 	}
-	seal_batch(c, b);
+	seal_batch(c, b, 0);
 	c->pos = seal ? segment_start(c, c->number + 1) + (1 + manifest_blocks(c->named_n + 1)) * BLOCK_SIZE :
 			b->pos + blocks * BLOCK_SIZE;
 	c->flight = b;
@@ -420,7 +421,7 @@ static uint64_t lay_manifest(struct commit *c)
 	b.pos = segment_start(c, c->number) + BLOCK_SIZE;
 	rec_seal_head(&h, &body, 1);
 	put_record(c, &b, &h, &body, 1);
-	seal_batch(c, &b);
+	seal_batch(c, &b, BLOCK_EARLY);
 	return b.blocks;
 }
 
@@ -448,9 +449,14 @@ static void on_prepared(void *ctx, struct disk_file *file)
 
 /* More segments than a manifest can name are not begun: commit_trouble() says so, and what
  * gathers waits until some are given up. */
+static bool may_go_on(const struct commit *c)
+{
+	return c->named_n + STARTS_KEPT < c->named_max;
+}
+
 static void prepare_next(struct commit *c)
 {
-	if (c->named_n + 1 < c->named_max)
+	if (may_go_on(c))
 		prepare_begin(&c->prepare, c->number + 1);
 	else
 		log_note("journal", "too many segments", "do", "let mail be delivered; new mail waits", NULL);
@@ -721,5 +727,5 @@ uint64_t commit_epoch(const struct commit *c)
 
 int commit_trouble(const struct commit *c)
 {
-	return c->named_n + 1 >= c->named_max ? -EMLINK : c->prepare.error;
+	return may_go_on(c) ? c->prepare.error : -EMLINK;
 }

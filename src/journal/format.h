@@ -35,7 +35,8 @@ struct block_tag {                                /* the last 32 bytes of every 
 	uint16_t flags;                           /* BLOCK_* */
 	uint64_t checksum;                        /* of the 4088 bytes before it */
 };
-enum { BLOCK_FIRST = 1, BLOCK_LAST = 2, BLOCK_HEAD = 4 };
+enum { BLOCK_FIRST = 1, BLOCK_LAST = 2, BLOCK_HEAD = 4,
+       BLOCK_EARLY = 8 /* of a manifest's rest, which is written before the head: no proof that the segment was used */ };
 
 struct segment_head {                             /* payload of block 0; manifest entries follow in it and in a MANIFEST record */
 	char     magic[8];                        /* "quireseg" */

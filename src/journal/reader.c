@@ -50,6 +50,7 @@ struct reader {
 	bool               damaged;               /* say so when the good ones are out */
 
 	char              *look_raw, *look;       /* for reader_at */
+	size_t             look_cap;
 	struct open_file   files[READER_FILES];
 };
 
@@ -112,8 +113,6 @@ struct reader *reader_new(struct disk *segs, const struct ring *ring, uint64_t s
 	r->segment_size = segment_size;
 	r->shard = shard;
 	window_init(&r->window, fetch_walk, r);
-	r->look_raw = mem_new(LOOK_MAX + DISK_ALIGN);
-	r->look = r->look_raw + (DISK_ALIGN - (uintptr_t)r->look_raw % DISK_ALIGN) % DISK_ALIGN;
 	return r;
 }
 
@@ -496,6 +495,23 @@ struct look {
 	uint16_t index;
 };
 
+/* One part's size at most is kept; nearly all look-ups need the first pages only. */
+static void look_grow(struct reader *r, size_t have, size_t n)
+{
+	char *raw, *look;
+
+	if (n <= r->look_cap)
+		return;
+	raw = mem_new(n + DISK_ALIGN);
+	look = raw + (DISK_ALIGN - (uintptr_t)raw % DISK_ALIGN) % DISK_ALIGN;
+	if (have)
+		memcpy(look, r->look, have);
+	mem_free(r->look_raw);
+	r->look_raw = raw;
+	r->look = look;
+	r->look_cap = n;
+}
+
 static int look_fetch(struct look *l, size_t n)
 {
 	struct reader *r = l->r;
@@ -503,6 +519,7 @@ static int look_fetch(struct look *l, size_t n)
 	struct disk_file *f;
 	int e;
 
+	look_grow(r, l->have, n);
 	if (!from_ring(r, r->look + l->have, n - l->have, l->first + l->have)) {
 		f = file_for(r, number);
 		if (!f)

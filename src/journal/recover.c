@@ -330,7 +330,7 @@ static bool was_used(struct walk *w, uint64_t number, bool uuid_known, const uin
 	for (uint64_t pos = 0; pos < w->limit && !used; pos += BLOCK_SIZE) {
 		const char *p = blocks_at(w, pos, 1);
 
-		used = block_ok(p, &t) && t.seq &&
+		used = block_ok(p, &t) && t.seq && !(t.flags & BLOCK_EARLY) &&
 		       (!uuid_known || t.incarnation == incarnation_of(uuid, number));
 	}
 	w->disk->calls->close(w->disk, w->file);

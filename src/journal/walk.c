@@ -11,8 +11,23 @@
 void window_init(struct window *w, int (*fetch)(void *, char *, size_t, uint64_t), void *ctx)
 {
 	*w = (struct window){.fetch = fetch, .ctx = ctx};
-	w->raw = mem_new(WINDOW_SIZE + DISK_ALIGN);
-	w->buf = w->raw + (DISK_ALIGN - (uintptr_t)w->raw % DISK_ALIGN) % DISK_ALIGN;
+}
+
+/* Storage grows with what is asked for: a window on small segments stays small. */
+static void grow(struct window *w, size_t n)
+{
+	char *raw, *buf;
+
+	if (n <= w->cap)
+		return;
+	raw = mem_new(n + DISK_ALIGN);
+	buf = raw + (DISK_ALIGN - (uintptr_t)raw % DISK_ALIGN) % DISK_ALIGN;
+	if (w->n)
+		memcpy(buf, w->buf, w->n);
+	mem_free(w->raw);
+	w->raw = raw;
+	w->buf = buf;
+	w->cap = n;
 }
 
 void window_fini(struct window *w)
@@ -47,13 +62,15 @@ char *window_at(struct window *w, uint64_t pos, size_t n, uint64_t limit)
 	check(n <= WINDOW_SIZE - WALK_CHUNK && pos + n <= limit);
 	if (pos >= w->pos && pos + n <= w->pos + w->n)
 		return w->buf + (pos - w->pos);
-	if (pos >= w->pos && pos < w->pos + w->n) {
+	if (pos >= w->pos && pos < w->pos + w->n)
 		keep = w->pos + w->n - pos;
-		memmove(w->buf, w->buf + (pos - w->pos), keep);
-	}
 	more = n - keep > WALK_CHUNK ? n - keep : WALK_CHUNK;
 	if (more > limit - pos - keep)
 		more = limit - pos - keep;
+	if (keep)
+		memmove(w->buf, w->buf + (pos - w->pos), keep);
+	w->n = keep;
+	grow(w, keep + more);
 	fetch_blocks(w, w->buf + keep, more, pos + keep);
 	w->pos = pos;
 	w->n = keep + more;

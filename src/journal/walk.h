@@ -15,7 +15,7 @@ struct window {
 	void    *ctx;
 	char    *raw, *buf;                       /* buf: raw, aligned for direct reads */
 	uint64_t pos;
-	size_t   n;
+	size_t   n, cap;
 	uint64_t unreadable;                      /* blocks so far */
 };
 void  window_init(struct window *w, int (*fetch)(void *, char *, size_t, uint64_t), void *ctx);

@@ -1,0 +1,652 @@
+/* The rounds of a world, its faults, and the model that everything is compared with. */
+#include "world.h"
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/pool.h"
+#include "core/rand.h"
+#include "mail/envelope.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SEGMENT_SIZE (64 * 1024)
+#define RING_SIZE    (1024 * 1024)
+#define SHARD        5
+#define RUNS_MAX     512
+#define START_US     UINT64_C(1000000000)
+
+/* What was added, and what must come back. */
+struct added {
+	uint64_t id, pos, hash;
+	uint32_t n, number;
+	uint8_t  type;
+};
+struct run {
+	struct added *v;
+	size_t        n, cap;
+	size_t        acked;                      /* so many of them are promised */
+	size_t        seen;                       /* so many were there at the last look */
+	bool          final;                      /* a later run has begun: it stays like that */
+};
+struct cursor {
+	unsigned run;
+	size_t   at;
+};
+struct waiting {
+	struct waiter waiter;
+	struct world *world;
+	size_t        upto;
+	struct link   link;
+};
+
+struct world {
+	struct loop    loop;
+	struct disk   *disk;
+	struct ring    ring;
+	struct commit *commit;                    /* NULL: journald is not there */
+	struct reader *follower;
+	struct cursor  follower_at;
+	bool           failed, caught_up;
+	uint64_t       caught_up_at, epoch, ids;
+	struct run     runs[RUNS_MAX];
+	unsigned       runs_n;
+	struct link    waiting;
+	struct pool    waiters;
+	struct mail   *mail;
+	const struct guest *guest;
+	void          *guest_state;
+	struct {
+		char     name[SEGMENT_NAME_MAX];
+		uint64_t byte;
+		unsigned bit;
+	} rot;
+};
+
+struct world_counts world_counts;
+static uint64_t seed_now;
+
+_Noreturn void world_fail(const char *fmt, ...)
+{
+	va_list ap;
+
+	fprintf(stderr, "sim: seed %" PRIu64 ": ", seed_now);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+	abort();
+}
+
+/* ---- the loop ---- */
+
+static void sim_wait(struct loop *l, int64_t ms)
+{
+	struct world *w = l->body;
+	uint64_t now = clock_mono_us(), next = simdisk_next(w->disk), due;
+
+	due = ms < 0 ? now + 1000 : now + (uint64_t)ms * 1000;
+	if (next < due)
+		due = next > now ? next : now;
+	clock_set(due, due + START_US);
+	simdisk_run(w->disk, due);
+}
+
+static void sim_start(struct loop *l, struct op *op)
+{
+	world_fail("an operation of kind %u has no place here", op->kind);
+}
+
+static void sim_cancel(struct loop *l, struct op *op)
+{
+}
+
+static const struct loop_calls sim_loop = {
+	.name = "simulator", .start = sim_start, .cancel = sim_cancel, .wait = sim_wait,
+};
+
+/* ---- the model ---- */
+
+static struct run *this_run(struct world *w)
+{
+	return &w->runs[w->runs_n - 1];
+}
+
+static void model_add(struct world *w, const struct rec_head *h, const struct span *pieces, int pieces_n, uint64_t pos)
+{
+	static char flat[REC_MAX];
+	struct run *r = this_run(w);
+	size_t n = 0;
+
+	for (int i = 0; i < pieces_n; i++) {
+		memcpy(flat + n, pieces[i].p, pieces[i].n);
+		n += pieces[i].n;
+	}
+	if (r->n == r->cap) {
+		size_t cap = r->cap ? 2 * r->cap : 256;
+
+		r->v = mem_grow(r->v, r->cap * sizeof *r->v, cap * sizeof *r->v);
+		r->cap = cap;
+	}
+	r->v[r->n++] = (struct added){
+		.id = h->id, .pos = pos, .hash = hash64(flat, n), .n = (uint32_t)n,
+		.number = h->number, .type = h->type,
+	};
+	world_counts.records++;
+}
+
+static bool is_same(const struct added *a, const struct record *r)
+{
+	return a->pos == r->pos && a->type == r->head.type && a->id == r->head.id &&
+	       a->number == r->head.number && a->n == r->body.n && a->hash == hash64(r->body.p, r->body.n);
+}
+
+static void run_ends(struct world *w, struct cursor *c)
+{
+	struct run *r = &w->runs[c->run];
+
+	if (c->at < r->acked)
+		world_fail("run %u: %zu records were promised, %zu are there", c->run, r->acked, c->at);
+	if (r->final && c->at != r->seen)
+		world_fail("run %u: had %zu records, now it has %zu", c->run, r->seen, c->at);
+	if (c->at < r->seen)
+		world_fail("run %u: %zu records were there, now only %zu", c->run, r->seen, c->at);
+	r->seen = c->at;
+	c->run++;
+	c->at = 0;
+}
+
+static bool is_mail(uint8_t type)
+{
+	return type != REC_NOP && type != REC_SEAL && type != REC_MANIFEST;
+}
+
+/* The next record that was read: where in the lists is it? */
+static void cursor_take(struct world *w, struct cursor *c, const struct record *r)
+{
+	if (r->head.type == REC_SEAL)
+		world_counts.seals++;
+	if (r->head.type == REC_MANIFEST)
+		world_counts.long_manifests++;
+	if (r->head.type == REC_NOP)
+		world_counts.idle_marks++;
+	if (!is_mail(r->head.type))
+		return;
+	for (; c->run < w->runs_n; run_ends(w, c)) {
+		struct run *run = &w->runs[c->run];
+
+		if (c->at < run->n && is_same(&run->v[c->at], r)) {
+			c->at++;
+			return;
+		}
+	}
+	world_fail("a record that was never added: type %u id %" PRIu64 " number %u at %" PRIu64,
+		   r->head.type, r->head.id, r->head.number, r->pos);
+}
+
+static void cursor_ends(struct world *w, struct cursor *c)
+{
+	while (c->run < w->runs_n)
+		run_ends(w, c);
+}
+
+/* ---- adding ---- */
+
+static void on_durable(struct waiter *waiter)
+{
+	struct waiting *g = owner_of(waiter, struct waiting, waiter);
+	struct world *w = g->world;
+
+	if (g->upto > this_run(w)->acked)
+		this_run(w)->acked = g->upto;
+	world_counts.acked++;
+	list_remove(&g->link);
+	pool_put(&w->waiters, g);
+}
+
+static void promise(struct world *w)
+{
+	struct waiting *g = pool_get(&w->waiters);
+
+	check(g);
+	g->world = w;
+	g->upto = this_run(w)->n;
+	waiter_init(&g->waiter, on_durable);
+	commit_wait(w->commit, &g->waiter);
+	list_add_end(&w->waiting, &g->link);
+}
+
+uint64_t world_add(struct world *w, struct rec_head *h, const struct span *pieces, int pieces_n, bool acked)
+{
+	uint64_t pos;
+	size_t n = 0;
+
+	if (!w->commit || w->failed)
+		return 0;
+	for (int i = 0; i < pieces_n; i++)
+		n += pieces[i].n;
+	if (rec_size(n) > commit_record_max(w->commit))
+		world_fail("a record of %zu bytes does not fit here", n);
+	pos = commit_add(w->commit, h, pieces, pieces_n, acked ? COMMIT_ACKED : 0);
+	if (!pos)
+		return 0;
+	model_add(w, h, pieces, pieces_n, pos);
+	if (acked)
+		promise(w);
+	return pos;
+}
+
+uint64_t world_new_id(struct world *w)
+{
+	return id_make(commit_epoch(w->commit), ++w->ids, SHARD);
+}
+
+bool world_submit(struct world *w, uint64_t id, struct span sender, struct span packed, uint32_t rcpts,
+		  struct span raw, uint64_t parent)
+{
+	struct rec_head h = {.type = REC_BODY, .id = id};
+	struct rec_body b = {.raw_n = (uint32_t)raw.n, .raw_hash = hash64(raw.p, raw.n), .codec = CODEC_RAW};
+	struct rec_rcpt r = {.first = 0, .count = rcpts};
+	struct rec_msg m = {
+		.arrival_us = clock_wall_us(), .size = raw.n, .parent = parent, .body_parts = 1, .rcpt_parts = 1,
+		.rcpts = rcpts, .sender_n = (uint16_t)sender.n,
+	};
+	uint64_t at[2];
+	size_t need = rec_size(sizeof b + raw.n) + rec_size(sizeof r + packed.n) +
+		      rec_size(sizeof m + sizeof at + sender.n);
+
+	if (!w->commit || w->failed || !commit_fits(w->commit, need, 0))
+		return false;
+	at[0] = world_add(w, &h, (struct span[]){span_of(&b, sizeof b), raw}, 2, false);
+	h = (struct rec_head){.type = REC_RCPT, .id = id};
+	at[1] = world_add(w, &h, (struct span[]){span_of(&r, sizeof r), packed}, 2, false);
+	h = (struct rec_head){.type = REC_MSG, .id = id};
+	if (!world_add(w, &h, (struct span[]){span_of(&m, sizeof m), span_of(at, sizeof at), sender}, 3, true))
+		world_fail("commit_fits() promised what commit_add() did not hold");
+	return true;
+}
+
+bool world_outcome(struct world *w, const struct msg_outcome *o, const struct msg_range *ranges, struct span text)
+{
+	struct rec_head h = {.type = REC_STATE, .id = o->id};
+	struct rec_state s = {
+		.at_us = o->at_us, .next_us = o->next_us, .attempt = o->attempt, .ranges_n = o->ranges_n,
+		.text_n = (uint16_t)text.n, .outcome = o->outcome,
+	};
+
+	return world_add(w, &h, (struct span[]){span_of(&s, sizeof s),
+			 span_of(ranges, o->ranges_n * sizeof *ranges), text}, 3, false) != 0;
+}
+
+struct loop *world_loop(struct world *w)
+{
+	return &w->loop;
+}
+
+struct reader *world_reader(struct world *w)
+{
+	return w->follower;
+}
+
+uint64_t world_durable(struct world *w)
+{
+	return ring_durable(&w->ring);
+}
+
+/* ---- what commit calls ---- */
+
+static void on_moved(void *ctx, uint64_t durable)
+{
+}
+
+static void on_room(void *ctx)
+{
+}
+
+static void on_failed(void *ctx, int error)
+{
+	struct world *w = ctx;
+
+	w->failed = true;
+}
+
+static const struct commit_calls commit_calls = {.moved = on_moved, .room = on_room, .failed = on_failed};
+
+/* ---- looking at the journal when it is stopped ---- */
+
+static bool ends_equal(const struct journal_end *a, const struct journal_end *b)
+{
+	return memcmp(a->uuid, b->uuid, sizeof a->uuid) == 0 && a->epoch == b->epoch && a->number == b->number &&
+	       a->end == b->end && a->seq == b->seq && a->chain == b->chain && a->segments_n == b->segments_n &&
+	       (a->segments_n == 0 ||
+		memcmp(a->segments, b->segments, a->segments_n * sizeof *a->segments) == 0);
+}
+
+static bool world_is_dark(struct world *w)
+{
+	return simdisk_is_dead(w->disk);
+}
+
+/* One record that a MSG points to. */
+static void look_up(struct world *w, struct reader *r, const struct added *a)
+{
+	struct record rec;
+	enum read_result got = reader_at(r, a->pos, (enum rec_type)a->type, a->id, a->number, &rec);
+
+	if (world_is_dark(w))
+		return;
+	if (got != READ_OK || !is_same(a, &rec))
+		world_fail("reader_at(%" PRIu64 ") gave %d", a->pos, (int)got);
+}
+
+static void look_up_some(struct world *w, struct reader *r)
+{
+	for (int i = 0; i < 4 && w->runs_n; i++) {
+		struct run *run = &w->runs[rand_below(w->runs_n)];
+
+		if (run->seen)
+			look_up(w, r, &run->v[rand_below(run->seen)]);
+	}
+}
+
+static void walk_all(struct world *w)
+{
+	struct reader *r = reader_new(w->disk, NULL, SEGMENT_SIZE, SHARD);
+	struct cursor c = {0};
+	struct record rec;
+	struct buf why;
+	enum read_result got = READ_END;
+
+	buf_init(&why, 512);
+	if (reader_open(r, &why) == 0)
+		while ((got = reader_next(r, true, &rec)) == READ_OK)
+			cursor_take(w, &c, &rec);
+	else if (!world_is_dark(w))
+		world_fail("the reader can't open the journal: %.*s", SPAN_ARG(buf_span(&why)));
+	if (!world_is_dark(w)) {
+		if (got != READ_END)
+			world_fail("the reader says %d at %" PRIu64, (int)got, rec.pos);
+		cursor_ends(w, &c);
+		look_up_some(w, r);
+	}
+	buf_free(&why);
+	reader_free(r);
+}
+
+/* Recovers, twice, and checks all promises.  false: the power went. */
+static bool recover(struct world *w, struct journal_end *ret)
+{
+	enum recovered verdict = journal_recover(w->disk, ret);
+	struct journal_end again;
+
+	if (world_is_dark(w))
+		return false;
+	if (verdict != RECOVERED_EMPTY && verdict != RECOVERED_CLEAN && verdict != RECOVERED_TORN)
+		world_fail("recovery says %d: %.*s", (int)verdict, SPAN_ARG(buf_span(&ret->why)));
+	if (verdict == RECOVERED_EMPTY && w->epoch)
+		world_fail("the journal is gone");
+	if (verdict == RECOVERED_TORN)
+		world_counts.torn++;
+	if (journal_recover(w->disk, &again) != verdict && !world_is_dark(w))
+		world_fail("a second recovery says something else");
+	if (!world_is_dark(w) && !ends_equal(ret, &again))
+		world_fail("a second recovery finds another end");
+	journal_end_fini(&again);
+	if (verdict != RECOVERED_EMPTY && !world_is_dark(w))
+		walk_all(w);
+	return !world_is_dark(w);
+}
+
+/* ---- a round ---- */
+
+static void follower_free(struct world *w)
+{
+	reader_free(w->follower);
+	w->follower = NULL;
+	if (w->guest_state)
+		w->guest->end(w->guest_state);
+	w->guest_state = NULL;
+}
+
+static void follower_new(struct world *w)
+{
+	struct buf why;
+
+	buf_init(&why, 512);
+	w->follower = reader_new(w->disk, &w->ring, SEGMENT_SIZE, SHARD);
+	w->follower_at = (struct cursor){0};
+	if (reader_open(w->follower, &why))
+		world_fail("the follower can't open the journal: %.*s", SPAN_ARG(buf_span(&why)));
+	buf_free(&why);
+	w->caught_up = false;
+	w->caught_up_at = world_durable(w);
+	if (w->guest)
+		w->guest_state = w->guest->begin(w);
+}
+
+static void follow(struct world *w, unsigned records_max)
+{
+	struct record r;
+
+	while (records_max-- && !world_is_dark(w)) {
+		enum read_result got = reader_next(w->follower, true, &r);
+
+		if (world_is_dark(w))
+			return;
+		if (got == READ_END) {
+			if (reader_pos(w->follower) < world_durable(w))
+				world_fail("the follower ends at %" PRIu64 ", durable is %" PRIu64,
+					   reader_pos(w->follower), world_durable(w));
+			if (w->guest_state && !w->caught_up)
+				w->guest->caught_up(w->guest_state);
+			w->caught_up = true;
+			return;
+		}
+		if (got != READ_OK)
+			world_fail("the follower gets %d at %" PRIu64, (int)got, r.pos);
+		if (r.pos >= world_durable(w))
+			world_fail("the follower is in front of the durable position");
+		if (!ring_holds(&w->ring, r.pos))
+			world_counts.ring_missed++;
+		cursor_take(w, &w->follower_at, &r);
+		if (w->guest_state)
+			w->guest->record(w->guest_state, &r);
+	}
+}
+
+static void drop_waiters(struct world *w)
+{
+	list_each_safe(&w->waiting, l) {
+		struct waiting *g = owner_of(l, struct waiting, link);
+
+		waiter_cancel(&g->waiter);
+		list_remove(&g->link);
+		pool_put(&w->waiters, g);
+	}
+}
+
+static void journald_ends(struct world *w)
+{
+	drop_waiters(w);
+	mail_free(w->mail);
+	w->mail = NULL;
+	commit_free(w->commit);
+	w->commit = NULL;
+	w->failed = false;
+}
+
+/* Everything is off.  What a process had in its memory is gone. */
+static void power_loss(struct world *w)
+{
+	world_counts.power_losses++;
+	simdisk_power_loss(w->disk);
+	journald_ends(w);
+	follower_free(w);
+	ring_unmap(&w->ring);
+}
+
+/* journald alone is gone; who followed it goes on, or is started anew as well. */
+static void kill_journald(struct world *w)
+{
+	world_counts.kills++;
+	simdisk_kill(w->disk);
+	journald_ends(w);
+	if (rand_below(2))
+		follower_free(w);
+	ring_unmap(&w->ring);
+}
+
+static void begin_run(struct world *w)
+{
+	if (commit_epoch(w->commit) <= w->epoch)
+		world_fail("epoch %" PRIu64 " is used twice", commit_epoch(w->commit));
+	w->epoch = commit_epoch(w->commit);
+	w->ids = 0;
+	for (unsigned i = 0; i < w->runs_n; i++)
+		w->runs[i].final = true;
+	check(w->runs_n < RUNS_MAX);
+	w->runs_n++;
+	w->mail = mail_new(w);
+}
+
+/* What a killed journald had sent to the disk may land after recovery has looked. */
+static void land_some(struct world *w)
+{
+	uint64_t now = clock_mono_us() + rand_below(2) * rand_below(30000);
+
+	clock_set(now, now + START_US);
+	simdisk_run(w->disk, now);
+}
+
+/* Starts journald until it runs; now and then the power goes while it starts. */
+static void start_journald(struct world *w)
+{
+	struct journal_end end;
+
+	for (;;) {
+		bool good;
+		int e;
+
+		if (rand_below(8) == 0)
+			simdisk_fuse(w->disk, 1 + rand_below(60));
+		good = recover(w, &end);
+		if (good) {
+			if (ring_make(&w->ring, RING_SIZE, SEGMENT_SIZE))
+				world_fail("no ring");
+			land_some(w);
+			e = commit_open(&w->commit, &w->loop, w->disk, &w->ring, &end, SEGMENT_SIZE, SHARD,
+					true, &commit_calls, w);
+			good = e == 0;
+			if (e && !world_is_dark(w))
+				world_fail("the journal can't be opened: %s", strerror(-e));
+		}
+		journal_end_fini(&end);
+		if (good)
+			break;
+		world_counts.fuses++;
+		power_loss(w);
+	}
+	simdisk_fuse(w->disk, 0);
+	begin_run(w);
+	if (!w->follower)
+		follower_new(w);
+}
+
+static void work(struct world *w, unsigned passes)
+{
+	unsigned lag = (unsigned)rand_below(4);   /* 0: the follower is asleep */
+
+	while (passes-- && !w->failed && !world_is_dark(w)) {
+		mail_step(w->mail);
+		loop_pass(&w->loop);
+		if (w->guest || (lag && rand_below(lag) == 0))
+			follow(w, 1 + (unsigned)rand_below(40));
+		if (w->guest_state && w->caught_up && !w->failed)
+			w->guest->step(w->guest_state);
+	}
+}
+
+static void idle(struct world *w, uint64_t ms)
+{
+	uint64_t until = clock_mono_ms() + ms;
+
+	while (clock_mono_ms() < until && !w->failed && !world_is_dark(w))
+		loop_pass(&w->loop);
+	if (!w->failed && !world_is_dark(w))
+		follow(w, UINT32_MAX);
+}
+
+static void round_of(struct world *w, unsigned passes)
+{
+	start_journald(w);
+	world_counts.rounds++;
+	if (rand_below(6) == 0)
+		simdisk_fuse(w->disk, 1 + rand_below(30));
+	work(w, passes);
+	if (rand_below(4) == 0)
+		idle(w, 300);
+	if (rand_below(3) == 0 && !w->failed) {
+		simdisk_fail_write(w->disk);
+		work(w, 30);
+	}
+	if (rand_below(4) == 0 && !world_is_dark(w))
+		kill_journald(w);
+	else
+		power_loss(w);
+}
+
+static void world_init(struct world *w, uint64_t seed, const struct guest *guest)
+{
+	seed_now = seed;
+	rand_seed(seed);
+	clock_set(START_US, 2 * START_US);
+	loop_init(&w->loop, &sim_loop, w);
+	w->disk = simdisk_new(&w->loop);
+	w->ring.fd = w->ring.fd_read = -1;
+	w->guest = guest;
+	list_init(&w->waiting);
+	pool_init(&w->waiters, sizeof(struct waiting), 100000);
+}
+
+static void world_fini(struct world *w)
+{
+	world_counts.eios += simdisk_eios(w->disk);
+	world_counts.landed_late += simdisk_landed(w->disk);
+	for (unsigned i = 0; i < w->runs_n; i++)
+		mem_free(w->runs[i].v);
+	pool_fini(&w->waiters);
+	heap_fini(&w->loop.timers);
+	simdisk_free(w->disk);
+	mem_free(w);
+}
+
+/* Most worlds are short; a few take enough mail for many segments and laps of the ring, a few
+ * are started so often that a manifest outgrows its block. */
+static void plan(unsigned *ret_rounds, unsigned *ret_passes)
+{
+	uint64_t dice = rand_below(200);
+
+	*ret_rounds = dice == 0 ? 150 : 1 + (unsigned)rand_below(6);
+	*ret_passes = dice == 0 ? 5 : dice < 6 ? 800 : 20 + (unsigned)rand_below(300);
+}
+
+void world_run(uint64_t seed, const struct guest *guest)
+{
+	struct world *w = mem_new(sizeof *w);
+	struct journal_end end;
+	unsigned rounds, passes;
+
+	world_init(w, seed, guest);
+	plan(&rounds, &passes);
+	while (rounds--)
+		round_of(w, passes);
+	follower_free(w);
+	(void)recover(w, &end);
+	journal_end_fini(&end);
+	if (guest && guest->over)
+		guest->over(w);
+	world_fini(w);
+}
