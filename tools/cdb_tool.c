@@ -1,4 +1,5 @@
-/* cdb_tool - see the header.  The old database stays until the new one is whole and on the disk. */
+/* cdb_tool - see the header.  The old database stays until the new one is whole and on the
+ * disk. */
 #include "tools/cdb_tool.h"
 
 #include "core/file.h"
@@ -19,7 +20,8 @@ static int trouble(const struct cdb_tool *t, const char *what, const char *path,
 	return 111;
 }
 
-static int write_cdb(const struct cdb_tool *t, const char *home, const char *source, struct span text)
+static int write_cdb(const struct cdb_tool *t, const char *home, const char *source,
+		     struct span text)
 {
 	char tmp[PATH_MAX], target[PATH_MAX];
 	const char *why = "";
@@ -53,7 +55,8 @@ static int run(const struct cdb_tool *t, const char *home)
 		return trouble(t, "home", home, ENAMETOOLONG);
 	buf_init(&text, SOURCE_MAX);
 	error = file_read(AT_FDCWD, source, &text);
-	status = error ? trouble(t, "read", source, -error) : write_cdb(t, home, source, buf_span(&text));
+	status = error ? trouble(t, "read", source, -error)
+		       : write_cdb(t, home, source, buf_span(&text));
 	buf_free(&text);
 	return status;
 }

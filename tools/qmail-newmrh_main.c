@@ -6,7 +6,8 @@ int main(int argc, char **argv)
 {
 	static const struct cdb_tool newmrh = {
 		.name = "qmail-newmrh",
-		.what = "Makes control/morercpthosts.cdb, more domains to take mail for, of control/morercpthosts",
+		.what = "Makes control/morercpthosts.cdb, more domains to take mail for, of "
+			"control/morercpthosts",
 		.source = "control/morercpthosts",
 		.tmp = "control/morercpthosts.tmp",
 		.target = "control/morercpthosts.cdb",

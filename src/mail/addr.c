@@ -121,7 +121,8 @@ static bool skip_route(struct span *text, bool angle)
 }
 
 /* Bytes up to the end mark outside quotes; dst may be too small, then only *ret_n tells. */
-static enum path_result unquote(struct span *text, bool angle, char *dst, size_t cap, size_t *ret_n)
+static enum path_result unquote(struct span *text, bool angle, char *dst, size_t cap,
+				size_t *ret_n)
 {
 	char end = angle ? '>' : ' ';
 	bool quoted = false;
@@ -203,8 +204,9 @@ struct span addr_verp(struct span sender, struct span rcpt, struct buf *b)
 		return sender;
 
 	buf_clear(b);
-	if (!buf_add(b, addr_local(base)) || !buf_add(b, addr_local(rcpt)) || !buf_add_byte(b, '=') ||
-	    !buf_add(b, addr_domain(rcpt)) || !buf_add_byte(b, '@') || !buf_add(b, addr_domain(base)))
+	if (!buf_add(b, addr_local(base)) || !buf_add(b, addr_local(rcpt)) ||
+	    !buf_add_byte(b, '=') || !buf_add(b, addr_domain(rcpt)) || !buf_add_byte(b, '@') ||
+	    !buf_add(b, addr_domain(base)))
 		return sender;
 	return buf_span(b);
 }

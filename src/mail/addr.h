@@ -9,7 +9,7 @@
 
 #define ADDR_MAX 1002                             /* docs/qmail.md: what qmail-queue takes */
 
-struct span addr_local(struct span addr);         /* before the last '@'; all of it without one */
+struct span addr_local(struct span addr); /* before the last '@'; all of it without one */
 struct span addr_domain(struct span addr);        /* after the last '@'; empty without one */
 bool        addr_has_at(struct span addr);
 /* Quoted for SMTP commands, Return-Path and To lines (docs/qmail.md). */
@@ -22,7 +22,7 @@ bool        addr_fits_smtp(struct span addr);
 
 /* The path of MAIL and RCPT: "<" [route ":"] path ">" or a bare word; quotes and backslashes
  * are taken off (docs/qmail.md).  Cuts it off *arg with the blanks around it; what follows
- * (parameters) stays there.  The address is written to dst (at most cap bytes).  RFC 5321 4.1.2.
+ * (parameters) stays there.  The address is written to dst, at most cap bytes (RFC 5321 4.1.2).
  * PATH_SYNTAX: no end mark, an open quote, a route without colon, nothing at all, a CR, LF or
  * NUL, or something other than a space behind the end mark. */
 enum path_result { PATH_OK, PATH_SYNTAX, PATH_LONG };

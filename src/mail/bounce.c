@@ -39,8 +39,9 @@ static bool add_from(struct buf *b, const struct bounce *bo)
 	bool fits;
 
 	buf_init(&from, 2 * ADDR_MAX);
-	fits = buf_add(&from, bo->from) && buf_add_byte(&from, '@') && buf_add(&from, bo->host) &&
-	       buf_add(b, SPAN("From: ")) && add_quoted(b, buf_span(&from)) && buf_add_byte(b, '\n');
+	fits = buf_add(&from, bo->from) && buf_add_byte(&from, '@') &&
+	       buf_add(&from, bo->host) && buf_add(b, SPAN("From: ")) &&
+	       add_quoted(b, buf_span(&from)) && buf_add_byte(b, '\n');
 	buf_free(&from);
 	return fits;
 }
@@ -52,11 +53,14 @@ bool bounce_head(struct buf *b, const struct bounce *bo)
 
 	if (buf_fmt(b, "Date: %s\n", date_822(bo->wall, date)) && add_from(b, bo) &&
 	    buf_add(b, SPAN("To: ")) && add_quoted(b, bo->to) &&
-	    buf_add(b, SPAN("\nSubject: failure notice\n\nHi. This is the qmail-send program at ")) &&
+	    buf_add(b, SPAN("\nSubject: failure notice\n\nHi. This is the qmail-send program "
+			    "at ")) &&
 	    add_shown(b, bo->host) && buf_add(b, SPAN(".\n")) &&
-	    buf_add(b, bo->dbl ? SPAN("A failure notice of mine could not be delivered, so it comes to you.\n\n")
-	                       : SPAN("I am sorry: your message could not be delivered to the addresses below.\n"
-	                              "I have given up on them and will not try again.\n\n")))
+	    buf_add(b, bo->dbl ? SPAN("A failure notice of mine could not be delivered, so it "
+				      "comes to you.\n\n")
+			       : SPAN("I am sorry: your message could not be delivered to the "
+				      "addresses below.\n"
+				      "I have given up on them and will not try again.\n\n")))
 		return true;
 	b->n = before;
 	return false;
@@ -70,7 +74,7 @@ bool bounce_paragraph(struct buf *b, struct span rcpt, struct span text)
 
 	text = span_trim_end(text, "\n");
 	while (span_skip(&text, SPAN(" ")))
-		;                                 /* a text that begins with a blank is reserved */
+		; /* a text that begins with a blank is reserved */
 	for (size_t i = 0; fits && i < text.n; i++) {
 		bool lf = text.p[i] == '\n';
 
@@ -98,8 +102,9 @@ bool bounce_tail(struct buf *b, const struct bounce *bo)
 	return false;
 }
 
-bool bounce_addresses(struct span sender, struct span doublebounceto, struct span doublebouncehost,
-                      struct buf *to, struct span *ret_to, struct span *ret_from_sender, bool *ret_dbl)
+bool bounce_addresses(struct span sender, struct span doublebounceto,
+		      struct span doublebouncehost, struct buf *to, struct span *ret_to,
+		      struct span *ret_from_sender, bool *ret_dbl)
 {
 	if (span_eq(sender, SPAN("#@[]")))
 		return false;
@@ -111,7 +116,8 @@ bool bounce_addresses(struct span sender, struct span doublebounceto, struct spa
 		return true;
 
 	buf_clear(to);
-	if (buf_add(to, doublebounceto) && buf_add_byte(to, '@') && buf_add(to, doublebouncehost))
+	if (buf_add(to, doublebounceto) && buf_add_byte(to, '@') &&
+	    buf_add(to, doublebouncehost))
 		*ret_to = buf_span(to);
 	else
 		*ret_to = SPAN("postmaster");

@@ -11,16 +11,18 @@
 struct bounce {
 	struct span from, host;                   /* control/bouncefrom, bouncehost */
 	struct span to;                           /* who gets it */
-	struct span sender;                       /* of the failed message; VERP template shortened */
+	struct span sender; /* of the failed message; VERP template shortened */
 	bool        dbl;                          /* a double bounce */
 	uint64_t    wall;
 };
 bool bounce_head(struct buf *b, const struct bounce *bo) must_use;
-bool bounce_paragraph(struct buf *b, struct span rcpt, struct span text) must_use; /* LF LF inside becomes LF '/' */
-bool bounce_tail(struct buf *b, const struct bounce *bo) must_use;    /* break line, Return-Path */
+/* LF LF inside becomes LF '/' */
+bool bounce_paragraph(struct buf *b, struct span rcpt, struct span text) must_use;
+bool bounce_tail(struct buf *b, const struct bounce *bo) must_use; /* break line, Return-Path */
 /* To whom does a failure of a message from `sender` go: false: to nobody (a triple bounce).
- * *ret_to is part of sender or lies in `to` (ADDR_MAX; where the two do not fit: "postmaster"). */
-bool bounce_addresses(struct span sender, struct span doublebounceto, struct span doublebouncehost,
-                      struct buf *to, struct span *ret_to, struct span *ret_from_sender, bool *ret_dbl) must_use;
+ * *ret_to is part of sender or lies in `to` (ADDR_MAX; if the two do not fit: "postmaster"). */
+bool bounce_addresses(struct span sender, struct span doublebounceto,
+		      struct span doublebouncehost, struct buf *to, struct span *ret_to,
+		      struct span *ret_from_sender, bool *ret_dbl) must_use;
 
 #endif

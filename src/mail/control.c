@@ -15,7 +15,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define TRAILING " \t\n"                          /* what qmail's readers cut off a line's end */
+#define TRAILING " \t\n" /* what qmail's readers cut off a line's end */
 
 struct control_file {
 	struct control_file *next;
@@ -100,7 +100,8 @@ bool control_has(const struct control *c, const char *name)
 	return find(c, name) != NULL;
 }
 
-/* Databases are mapped, not read; names with a dot or a tilde around them are editors' leavings. */
+/* Databases are mapped, not read; names with a dot or a tilde around them are editors'
+ * leavings. */
 static bool is_setting_name(struct span name)
 {
 	return name.n > 0 && name.p[0] != '.' && !span_ends(name, SPAN(".cdb")) &&
@@ -237,7 +238,8 @@ struct span control_me(const struct control *c)
 	return first_line(control_raw(c, "me", NULL));
 }
 
-struct span control_line(const struct control *c, const char *name, bool or_me, const char *fallback)
+struct span control_line(const struct control *c, const char *name, bool or_me,
+			 const char *fallback)
 {
 	const struct control_file *f = find(c, name);
 
@@ -277,7 +279,8 @@ void control_list(const struct control *c, const char *name,
 	}
 }
 
-void control_names(const struct control *c, void (*each)(void *ctx, struct span name), void *ctx)
+void control_names(const struct control *c, void (*each)(void *ctx, struct span name),
+		   void *ctx)
 {
 	for (const struct control_file *f = c->files; f; f = f->next)
 		each(ctx, f->name);

@@ -17,27 +17,33 @@
 struct control;
 struct control *control_new(void);                /* empty */
 void            control_free(struct control *c);
-/* 0, or -errno with the file's name in *ret_bad (a missing directory: its name).  Of a file that
- * is in no table below only the name is taken, for the warning: somebody's key is not for us. */
+/* 0, or -errno with the file's name in *ret_bad (a missing directory: its name).  Of a file
+ * that is in no table below only the name is taken, for the warning: somebody's key is not for
+ * us. */
 int             control_load(struct control *c, const char *dir, struct buf *ret_bad);
 /* false: no name for a file, or a maximum passed. */
-bool            control_set(struct control *c, struct span name, struct span bytes); /* tests, unpack */
+/* tests, unpack */
+bool            control_set(struct control *c, struct span name, struct span bytes);
 struct span     control_raw(const struct control *c, const char *name, bool *ret_there);
-bool            control_pack(const struct control *c, struct buf *b) must_use; /* b's max: CONTROL_PACKED_MAX */
-bool            control_unpack(struct control *c, struct span packed) must_use; /* c is empty; false: damaged */
+/* b's max: CONTROL_PACKED_MAX */
+bool            control_pack(const struct control *c, struct buf *b) must_use;
+/* c is empty; false: damaged */
+bool            control_unpack(struct control *c, struct span packed) must_use;
 
-void            control_names(const struct control *c, void (*each)(void *ctx, struct span name), void *ctx);
+void control_names(const struct control *c, void (*each)(void *ctx, struct span name),
+		   void *ctx);
 
-/* A snapshot may be larger than a frame between processes: it is sent in pieces and is whole when
- * as many bytes came as it says itself. */
+/* A snapshot may be larger than a frame between processes: it is sent in pieces and is whole
+ * when as many bytes came as it says itself. */
 #define CONTROL_PIECE      (512 * 1024)
 #define CONTROL_PACKED_MAX (CONTROL_TOTAL_MAX + 64 * 1024)
-bool            control_piece(struct span *packed, struct span *ret);     /* false: that was all */
+bool            control_piece(struct span *packed, struct span *ret); /* false: that was all */
 bool            control_packed_is_whole(struct span so_far);
 
 /* line: first line, trailing blanks cut; missing: me if or_me and there is one, else fallback.
  * Present but empty is the empty span.  Borrowed from the snapshot (or fallback). */
-struct span control_line(const struct control *c, const char *name, bool or_me, const char *fallback);
+struct span control_line(const struct control *c, const char *name, bool or_me,
+			 const char *fallback);
 struct span control_me(const struct control *c);  /* empty if there is none */
 /* int: leading digits of the line; without any, as if missing.  Too large: UINT64_MAX. */
 uint64_t    control_int(const struct control *c, const char *name, uint64_t fallback);
@@ -63,20 +69,23 @@ uint64_t    control_setting(const struct control *c, const char *name);
 struct span control_setting_line(const struct control *c, const char *name);
 
 /* list: each() gets every entry that qmail's list reader keeps, with its line number. */
-void control_list(const struct control *c, const char *name, void (*each)(void *ctx, struct span entry, unsigned line), void *ctx);
+void control_list(const struct control *c, const char *name,
+		  void (*each)(void *ctx, struct span entry, unsigned line), void *ctx);
 
 /* A set, or a map of key:value, of a list; keys case-folded; the last duplicate wins.  It has
  * its own copy of the bytes: the snapshot may go before it. */
 struct control_set;
-struct control_set *control_set_new(const struct control *c, const char *name, bool or_me);   /* never NULL */
+/* never NULL */
+struct control_set *control_set_new(const struct control *c, const char *name, bool or_me);
 struct control_set *control_map_new(const struct control *c, const char *name);
 void        control_set_free(struct control_set *s);
 bool        control_set_has(const struct control_set *s, struct span key);
-bool        control_map_get(const struct control_set *s, struct span key, struct span *ret_value);
+bool control_map_get(const struct control_set *s, struct span key, struct span *ret_value);
 size_t      control_set_size(const struct control_set *s);
 
 /* Everything that can be said against a snapshot, one line each ("control/smtplisten:3: ...");
  * returns the number of errors (warnings are told with error = false). */
-unsigned control_validate(const struct control *c, void (*tell)(void *ctx, bool error, struct span text), void *ctx);
+unsigned control_validate(const struct control *c,
+			  void (*tell)(void *ctx, bool error, struct span text), void *ctx);
 
 #endif

@@ -84,12 +84,14 @@ static void check_line(struct checking *k, struct span raw)
 
 	check_one_line(k, raw);
 	if (first.n > 0 && first.p[0] == '#')
-		say(k, gravity_of(k), 1, "a line file has no comments: \"%.*s\" is the value", QUOTED(first));
+		say(k, gravity_of(k), 1, "a line file has no comments: \"%.*s\" is the value",
+		    QUOTED(first));
 	if (first.n == 0 && k->s->ours)
 		say(k, ERROR, 1, "is empty");
 	if (first.n == 0 && !k->s->ours)
 		say(k, WARNING, 1, "is empty: the value is empty, not the default");
-	if (span_eq(span_str(k->s->name), SPAN("me")) && (span_has(first, '@') || span_has(first, ' ')))
+	if (span_eq(span_str(k->s->name), SPAN("me")) &&
+	    (span_has(first, '@') || span_has(first, ' ')))
 		say(k, WARNING, 1, "\"%.*s\" is no host name", QUOTED(first));
 }
 
@@ -117,26 +119,31 @@ static void check_our_int(struct checking *k, struct span text)
 	             span_eq(span_str(s->name), SPAN("ringsize"));
 
 	if (!strict_int(text, s) && s->min == s->max)
-		say(k, ERROR, 1, "\"%.*s\": only %" PRId64 " is possible in this version", QUOTED(text), s->min);
+		say(k, ERROR, 1, "\"%.*s\": only %" PRId64 " is possible in this version",
+		    QUOTED(text), s->min);
 	else if (!strict_int(text, s) && s->max == INT64_MAX)
-		say(k, ERROR, 1, "\"%.*s\" is not a number from %" PRId64 " up", QUOTED(text), s->min);
+		say(k, ERROR, 1, "\"%.*s\" is not a number from %" PRId64 " up", QUOTED(text),
+		    s->min);
 	else if (!strict_int(text, s))
-		say(k, ERROR, 1, "\"%.*s\" is not a number from %" PRId64 " to %" PRId64, QUOTED(text),
-		    s->min, s->max);
+		say(k, ERROR, 1, "\"%.*s\" is not a number from %" PRId64 " to %" PRId64,
+		    QUOTED(text), s->min, s->max);
 	else if (power && !is_power_of_two(control_setting(k->c, s->name)))
 		say(k, ERROR, 1, "%.*s is not a power of two", QUOTED(text));
 }
 
 static void check_qmail_int(struct checking *k, struct span text)
 {
-	uint64_t value = control_int(k->c, k->s->name, 0), used = control_setting(k->c, k->s->name);
+	uint64_t value = control_int(k->c, k->s->name, 0),
+		 used = control_setting(k->c, k->s->name);
 
 	if (text.n == 0 || text.p[0] < '0' || text.p[0] > '9') {
-		say(k, WARNING, 1, "ignored: \"%.*s\" is not a number; %" PRIu64 " is used", QUOTED(text), used);
+		say(k, WARNING, 1, "ignored: \"%.*s\" is not a number; %" PRIu64 " is used",
+		    QUOTED(text), used);
 		return;
 	}
 	if (!span_u64(text, UINT64_MAX, &value))
-		say(k, WARNING, 1, "what follows the digits is ignored; %" PRIu64 " is used", used);
+		say(k, WARNING, 1, "what follows the digits is ignored; %" PRIu64 " is used",
+		    used);
 	else if (value != used)
 		say(k, WARNING, 1, "is out of limits; %" PRIu64 " is used", used);
 }
@@ -184,25 +191,31 @@ static const struct {
 	{"smtplisten", is_address_port, "not ADDR:PORT (an IPv6 address in brackets)"},
 	{"qmtplisten", is_address_port, "not ADDR:PORT (an IPv6 address in brackets)"},
 	{"resolvers", is_address_port, "not ADDR or ADDR:PORT (an IPv6 address in brackets)"},
-	{"relayclients", is_relay, "not NETWORK or NETWORK:SUFFIX (an IPv6 network in brackets)"},
+	{"relayclients", is_relay,
+	 "not NETWORK or NETWORK:SUFFIX (an IPv6 network in brackets)"},
 	{"qmtproutes", is_route, "not DOMAIN:RELAY or DOMAIN:RELAY:PORT"},
-	{"smtproutes", is_route, "not DOMAIN:RELAY or DOMAIN:RELAY:PORT; qmail's default port is used"},
+	{"smtproutes", is_route,
+	 "not DOMAIN:RELAY or DOMAIN:RELAY:PORT; qmail's default port is used"},
 };
 
 static void check_form(struct checking *k, struct span entry, unsigned line)
 {
 	for (size_t i = 0; i < ARRAY_N(forms); i++)
-		if (span_eq(span_str(k->s->name), span_str(forms[i].name)) && !forms[i].good(entry))
-			say(k, gravity_of(k), line, "\"%.*s\" is %s", QUOTED(entry), forms[i].what);
+		if (span_eq(span_str(k->s->name), span_str(forms[i].name)) &&
+		    !forms[i].good(entry))
+			say(k, gravity_of(k), line, "\"%.*s\" is %s", QUOTED(entry),
+			    forms[i].what);
 }
 
 /* A line that no key and no value will ever equal. */
 static void check_blanks(struct checking *k, struct span entry, unsigned line)
 {
 	if (entry.p[0] == ' ' || entry.p[0] == '\t')
-		say(k, gravity_of(k), line, "the blanks in front belong to the entry; remove them");
+		say(k, gravity_of(k), line,
+		    "the blanks in front belong to the entry; remove them");
 	if (span_ends(entry, SPAN("\r")))
-		say(k, gravity_of(k), line, "the CR at the end belongs to the entry; remove it");
+		say(k, gravity_of(k), line,
+		    "the CR at the end belongs to the entry; remove it");
 }
 
 static void check_map_entry(struct checking *k, struct span entry, unsigned line)
@@ -212,7 +225,8 @@ static void check_map_entry(struct checking *k, struct span entry, unsigned line
 
 	if (colon == SPAN_NPOS) {
 		if (!k->s->ours && !span_eq(span_str(k->s->name), SPAN("smtproutes")))
-			say(k, WARNING, line, "ignored: there is no colon in \"%.*s\"", QUOTED(entry));
+			say(k, WARNING, line, "ignored: there is no colon in \"%.*s\"",
+			    QUOTED(entry));
 		return;
 	}
 	if (control_map_get(k->map, span_until(entry, colon), &used) &&
@@ -283,11 +297,13 @@ static void check_together(struct checking *k)
 
 	k->s = setting_find(SPAN("rcpthosts"));
 	if (!control_has(k->c, "rcpthosts"))
-		say(k, WARNING, 0, "is missing: from the network no mail is taken but by relayclients");
+		say(k, WARNING, 0,
+		    "is missing: from the network no mail is taken but by relayclients");
 
 	k->s = setting_find(SPAN("ringsize"));
 	if (control_setting(k->c, "ringsize") > control_setting(k->c, "segmentsize"))
-		say(k, ERROR, control_has(k->c, "ringsize"), "the ring is larger than a segment (control/segmentsize)");
+		say(k, ERROR, control_has(k->c, "ringsize"),
+		    "the ring is larger than a segment (control/segmentsize)");
 }
 
 static void check_name(void *ctx, struct span name)
@@ -304,7 +320,8 @@ static void check_name(void *ctx, struct span name)
 	say(k, WARNING, 0, "ignored: no setting has this name");
 }
 
-unsigned control_validate(const struct control *c, void (*tell)(void *ctx, bool error, struct span text), void *ctx)
+unsigned control_validate(const struct control *c,
+			  void (*tell)(void *ctx, bool error, struct span text), void *ctx)
 {
 	struct checking k = {.c = c, .tell = tell, .ctx = ctx};
 	unsigned listeners;

@@ -9,8 +9,11 @@
 #define G (INT64_C(1) << 30)
 #define DAY INT64_C(86400)
 
-#define LINE(name_, text_, or_me_, readers_) \
-	{.name = name_, .kind = SETTING_LINE, .text = text_, .or_me = or_me_, .readers = readers_}
+#define LINE(name_, text_, or_me_, readers_)                                                   \
+	{                                                                                      \
+		.name = name_, .kind = SETTING_LINE, .text = text_, .or_me = or_me_,           \
+		.readers = readers_                                                            \
+	}
 #define INT(name_, fallback_, min_, max_, readers_)                                          \
 	{.name = name_, .kind = SETTING_INT, .fallback = fallback_, .min = min_, .max = max_, \
 	 .readers = readers_}
@@ -32,7 +35,7 @@ const struct setting settings[] = {
 	LIST("badmailfrom", false, "smtpd"),
 	LINE("bouncefrom", "MAILER-DAEMON", false, "sched"),
 	LINE("bouncehost", "bouncehost", true, "sched"),
-	INT("concurrencylocal", 10, 0, M, "sched"),       /* 0 holds deliveries */
+	INT("concurrencylocal", 10, 0, M, "sched"), /* 0 holds deliveries */
 	INT("concurrencyremote", 20, 0, M, "sched"),
 	INT("databytes", 0, 0, INT64_MAX, "smtpd qmtpd"), /* 0: no limit */
 	LINE("defaultdomain", "defaultdomain", true, "qmail-inject sendmail"),
@@ -52,28 +55,32 @@ const struct setting settings[] = {
 	LIST("rcpthosts", false, "smtpd qmtpd"),
 	LINE("smtpgreeting", NULL, true, "smtpd"),
 	MAP("smtproutes", "remote"),
-	INT("timeoutconnect", 60, 1, DAY, "remote"),      /* seconds; below 1 counts as 1 */
+	INT("timeoutconnect", 60, 1, DAY, "remote"), /* seconds; below 1 counts as 1 */
 	INT("timeoutremote", 1200, 1, DAY, "remote"),
 	INT("timeoutsmtpd", 1200, 1, DAY, "smtpd"),
 	MAP("virtualdomains", "sched"),
 
-	OUR_LIST("smtplisten", "start remote"),           /* ADDR:PORT */
+	OUR_LIST("smtplisten", "start remote"), /* ADDR:PORT */
 	OUR_LIST("qmtplisten", "start remote"),
-	OUR_LIST("relayclients", "smtpd qmtpd"),          /* NET or NET:SUFFIX */
-	OUR_LIST("resolvers", "remote"),                  /* ADDR[:PORT] */
+	OUR_LIST("relayclients", "smtpd qmtpd"), /* NET or NET:SUFFIX */
+	OUR_LIST("resolvers", "remote"),         /* ADDR[:PORT] */
 	OUR_MAP("qmtproutes", "remote"),
 	OUR_LINE("defaultdelivery", "./Maildir/", "lspawn"),
-	/* RFC 5321 4.5.3.1.8 asks for 100; more saves copies of the body, each costs 1 KB at most. */
+	/* RFC 5321 4.5.3.1.8 asks for 100; more saves copies of the body, each costs 1 KB at
+	   most. */
 	OUR_INT("maxrcpt", 1000, 1, 16 * M, "smtpd qmtpd"),
 	OUR_INT("concurrencyincoming", 10000, 1, M, "smtpd qmtpd"),
 	/* A tenth of all, so that one address cannot keep the others out; 0: no limit. */
 	OUR_INT("concurrencyperip", 1000, 0, M, "smtpd qmtpd"),
 	/* Milliseconds until an outcome must be durable: what a crash can deliver twice. */
 	OUR_INT("outcomedelay", 50, 0, 10000, "sched"),
+	/* Bytes the queue in memory may take, 0: a share of the machine's. */
+	OUR_INT("queuememory", 0, 0, INT64_MAX, "sched"),
 	/* Powers of two: a position is split into segment and offset by a shift. */
 	OUR_INT("segmentsize", 64 * M, 64 * K, G, "journald"),
 	OUR_INT("ringsize", 16 * M, 64 * K, G, "journald"),
-	/* Above level 1 the ratio of mail hardly grows, and the time a message takes doubles. */
+	/* Above level 1 the ratio of mail hardly grows, and the time a message takes doubles.
+	 */
 	OUR_INT("zstdlevel", 1, -7, 19, "smtpd qmtpd journald"),
 	OUR_INT("smtpprocs", 1, 1, 64, "start"),
 	OUR_INT("qmtpprocs", 1, 1, 64, "start"),
@@ -115,7 +122,8 @@ uint64_t control_setting(const struct control *c, const char *name)
 
 	check(s && s->kind == SETTING_INT);
 	line = control_line(c, name, false, NULL);
-	if (s->min < 0 && span_skip(&line, SPAN("-")) && span_u64(line, (uint64_t)-s->min, &size))
+	if (s->min < 0 && span_skip(&line, SPAN("-")) &&
+	    span_u64(line, (uint64_t)-s->min, &size))
 		return (uint64_t)-(int64_t)size;
 
 	size = control_int(c, name, (uint64_t)s->fallback);

@@ -14,7 +14,7 @@ struct control_set {
 	struct entry *entries;
 	size_t        n;
 	char         *text;
-	const char   *raw;                        /* while it is built: what text is a copy of */
+	const char *raw; /* while it is built: what text is a copy of */
 	bool          map;
 };
 

@@ -32,8 +32,8 @@ const char *date_ctime(uint64_t wall, char dst[static DATE_MAX])
 {
 	struct tm t = utc(wall);
 
-	snprintf(dst, DATE_MAX, "%s %s %02d %02d:%02d:%02d %d", days[t.tm_wday], months[t.tm_mon],
-	         t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec, t.tm_year + 1900);
+	snprintf(dst, DATE_MAX, "%s %s %02d %02d:%02d:%02d %d", days[t.tm_wday],
+		 months[t.tm_mon], t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec, t.tm_year + 1900);
 	return dst;
 }
 
@@ -41,7 +41,7 @@ const char *date_stamp(uint64_t wall, char dst[static DATE_MAX])
 {
 	struct tm t = utc(wall);
 
-	snprintf(dst, DATE_MAX, "%04d%02d%02d%02d%02d%02d", t.tm_year + 1900, t.tm_mon + 1, t.tm_mday,
-	         t.tm_hour, t.tm_min, t.tm_sec);
+	snprintf(dst, DATE_MAX, "%04d%02d%02d%02d%02d%02d", t.tm_year + 1900, t.tm_mon + 1,
+		 t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec);
 	return dst;
 }

@@ -5,8 +5,8 @@
  * meaning depends on the next byte is never in a run; it is a state.
  *
  * Out: the dot rule is applied after every line end that is sent, and a CR is sent in front of
- * a LF only.  Whatever the body holds, the end mark is on the wire once, at its end: no body can
- * end DATA early (the "smuggling" of 2023). */
+ * a LF only.  Whatever the body holds, the end mark is on the wire once, at its end: no body
+ * can end DATA early (the "smuggling" of 2023). */
 #include "mail/dots.h"
 
 #include <string.h>

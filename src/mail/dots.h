@@ -17,14 +17,15 @@ enum body_event { BODY_MORE, BODY_END, BODY_BARE_LF };
 
 void dots_in_begin(struct dots_in *d);            /* at the start of a line */
 /* Takes all of *in, or up to the end; gives runs of decoded bytes to put(). */
-enum body_event dots_in_take(struct dots_in *d, struct span *in, void (*put)(void *ctx, struct span run), void *ctx);
+enum body_event dots_in_take(struct dots_in *d, struct span *in,
+			     void (*put)(void *ctx, struct span run), void *ctx);
 
 struct dots_out {
-	bool     line_start, cr;                  /* cr: a CR is held back until its follower is known */
+	bool     line_start, cr; /* cr: a CR is held back until its follower is known */
 	uint64_t stray_cr;                        /* sent as spaces */
 };
 void dots_out_begin(struct dots_out *d);
 void dots_out_put(struct dots_out *d, struct outbuf *o, struct span body);
-void dots_out_end(struct dots_out *d, struct outbuf *o);      /* the missing CR LF, and ". CR LF" */
+void dots_out_end(struct dots_out *d, struct outbuf *o); /* the missing CR LF, and ". CR LF" */
 
 #endif

@@ -41,7 +41,7 @@ void hops_take(struct hops *h, struct span bytes)
 			match_byte(h, c);
 			span_cut(&bytes, 1);
 		} else {
-			h->at = 1;                /* the line is not empty; nothing else matters */
+			h->at = 1; /* the line is not empty; nothing else matters */
 			span_cut(&bytes, span_find(bytes, '\n'));
 		}
 	}

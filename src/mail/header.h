@@ -11,14 +11,15 @@
 
 struct hops {
 	uint32_t count;
-	uint8_t  at, match;                       /* position in the line; which names still match */
+	uint8_t  at, match; /* position in the line; which names still match */
 	bool     over;                            /* the header has ended */
 };
 void hops_begin(struct hops *h);
 void hops_take(struct hops *h, struct span bytes);
 
-/* One field: name (without colon), body (with its folded lines and last LF), whole.  Cuts it off
- * *text; false at the end of the header (an empty line, cut off, or something that is no field). */
+/* One field: name (without colon), body (with its folded lines and last LF), whole.  Cuts it
+ * off *text; false at the end of the header (an empty line, cut off, or something that is no
+ * field). */
 struct header_field {
 	struct span name, body, whole;
 };

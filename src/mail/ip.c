@@ -135,7 +135,8 @@ bool ip_parse_port(struct span s, uint16_t default_port, struct ip *ret, uint16_
 	if (s.p[0] == '[') {
 		size_t end = span_find(s, ']');
 
-		if (end == SPAN_NPOS || !ip_parse(span_of(s.p + 1, end - 1), &ip) || ip.family != 6)
+		if (end == SPAN_NPOS || !ip_parse(span_of(s.p + 1, end - 1), &ip) ||
+		    ip.family != 6)
 			return false;
 		port = span_from(s, end + 1);
 	} else if (ip_parse(s, &ip)) {            /* first: "::1" has colons, too */

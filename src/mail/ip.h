@@ -29,7 +29,7 @@ struct ip   ip_of_sockaddr(const union sockany *sa, uint16_t *ret_port);
 socklen_t   ip_to_sockaddr(const struct ip *ip, uint16_t port, union sockany *ret);
 /* "1.2.3.4:25", "[::1]:25", "1.2.3.4", "::1", ":25" (all addresses: family 0); default_port
  * without one. */
-bool        ip_parse_port(struct span s, uint16_t default_port, struct ip *ret, uint16_t *ret_port);
+bool ip_parse_port(struct span s, uint16_t default_port, struct ip *ret, uint16_t *ret_port);
 /* "10.0.0.0/8", "::1", "1.2.3.4". */
 struct ip_net {
 	struct ip ip;

@@ -10,7 +10,7 @@
 struct line {
 	struct buf part;
 	bool       skipping;                      /* a line too long: until its LF */
-	bool       given;                         /* part was handed out; the next call frees it */
+	bool       given; /* part was handed out; the next call frees it */
 };
 enum line_event { LINE_MORE, LINE_OK, LINE_LONG /* once, when its LF came */ };
 

@@ -43,7 +43,8 @@ static enum netstring_event take_length(struct netstring *ns, struct span *in)
 	return NETSTRING_MORE;
 }
 
-static enum netstring_event take_content(struct netstring *ns, struct span *in, struct span *ret)
+static enum netstring_event take_content(struct netstring *ns, struct span *in,
+					 struct span *ret)
 {
 	if (in->n == 0)
 		return NETSTRING_MORE;

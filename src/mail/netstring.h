@@ -1,6 +1,6 @@
 /* netstring - "12:hello world!," taken apart as the bytes come (no I/O, no copy).
  *
- * Strict: at most NETSTRING_DIGITS digits, no leading zero unless lenient, the comma checked. */
+ * Strict: at most NETSTRING_DIGITS digits, no leading zero unless lenient, and the comma. */
 #ifndef MAIL_NETSTRING_H
 #define MAIL_NETSTRING_H
 

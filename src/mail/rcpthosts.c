@@ -191,7 +191,8 @@ void relayclients_free(struct relayclients *r)
 	mem_free(r);
 }
 
-bool relayclients_find(const struct relayclients *r, const struct ip *ip, struct span *ret_suffix)
+bool relayclients_find(const struct relayclients *r, const struct ip *ip,
+		       struct span *ret_suffix)
 {
 	for (size_t i = 0; i < r->n; i++) {
 		if (!ip_net_has(&r->entries[i].net, ip))

@@ -17,9 +17,10 @@ void              rcpthosts_free(struct rcpthosts *r);
 bool              rcpthosts_allow(const struct rcpthosts *r, struct span addr);
 /* control/morercpthosts into its .cdb; 0, or the line that is wrong (*ret_why says how). */
 struct cdb_writer;
-unsigned          morercpthosts_compile(struct span text, struct cdb_writer *w, const char **ret_why);
+unsigned morercpthosts_compile(struct span text, struct cdb_writer *w, const char **ret_why);
 
-/* RELAYCLIENT by address, control/relayclients: "10.0.0.0/8" or "10.0.0.0/8:@suffix" (v6 networks in brackets:
+/* RELAYCLIENT by address, control/relayclients: "10.0.0.0/8" or "10.0.0.0/8:@suffix" (v6
+ * networks in brackets:
  * "[2001:db8::]/32:@suffix").  true: allowed, *ret_suffix is to be appended to each recipient.
  * The first line that has the address counts. */
 struct relay_entry {
@@ -30,6 +31,7 @@ bool                 relay_entry_parse(struct span entry, struct relay_entry *re
 struct relayclients;
 struct relayclients *relayclients_new(const struct control *c);
 void                 relayclients_free(struct relayclients *r);
-bool                 relayclients_find(const struct relayclients *r, const struct ip *ip, struct span *ret_suffix);
+bool relayclients_find(const struct relayclients *r, const struct ip *ip,
+		       struct span *ret_suffix);
 
 #endif

@@ -58,6 +58,6 @@ bool received_invoked(struct buf *b, uint64_t pid, const char *who, uint64_t wal
 {
 	char date[DATE_MAX];
 
-	return buf_fmt(b, "Received: (qmail %llu invoked %s); %s\n", (unsigned long long)pid, who,
-	               date_822(wall, date));
+	return buf_fmt(b, "Received: (qmail %llu invoked %s); %s\n", (unsigned long long)pid,
+		       who, date_822(wall, date));
 }

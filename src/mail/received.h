@@ -12,7 +12,8 @@ struct received_from {
 };
 /* "Received: from h (HELO x) (info@ip)\n  by l with P; date\n".  wall: Unix seconds. */
 bool received_network(struct buf *b, const struct received_from *f, uint64_t wall) must_use;
-/* "Received: (qmail 123 invoked by uid 5); date\n"; who: "by uid 5", "by alias", "for bounce", "from network". */
+/* "Received: (qmail 123 invoked by uid 5); date\n"; who: "by uid 5", "by alias", "for bounce",
+ * "from network". */
 bool received_invoked(struct buf *b, uint64_t pid, const char *who, uint64_t wall) must_use;
 
 #endif

@@ -62,7 +62,8 @@ static void check_start_fd(const char *name, const char *what)
 	socklen_t n = sizeof(int);
 	int type;
 
-	if (getsockopt(ROLE_START_FD, SOL_SOCKET, SO_TYPE, &type, &n) < 0 || type != SOCK_STREAM)
+	if (getsockopt(ROLE_START_FD, SOL_SOCKET, SO_TYPE, &type, &n) < 0 ||
+	    type != SOCK_STREAM)
 		say_and_exit(stderr, 100, name, what);
 	fd_cloexec(ROLE_START_FD, true);
 }
@@ -313,7 +314,8 @@ void role_watch(struct role *r, struct loop *l, const struct role_calls *calls, 
 	r->calls = calls ? calls : &none;
 	r->ctx = ctx;
 	r->watched = true;
-	wire_init(&r->start, l, ROLE_START_FD, "start", handlers, ARRAY_N(handlers), on_start_lost, r);
+	wire_init(&r->start, l, ROLE_START_FD, "start", handlers, ARRAY_N(handlers),
+		  on_start_lost, r);
 }
 
 void role_ready(struct role *r)

@@ -1,5 +1,6 @@
-/* route - see the header.  rewrite() runs once for each recipient that is loaded, a million times
- * for a large list; its tables answer in one or two look-ups where virtualdomains is empty. */
+/* route - see the header.  rewrite() runs once for each recipient that is loaded, a million
+ * times for a large list; its tables answer in one or two look-ups where virtualdomains is
+ * empty. */
 #include "mail/route.h"
 
 #include "core/pool.h"
@@ -20,7 +21,8 @@ struct rewriter *rewriter_new(const struct control *c)
 	r->virtuals = control_map_new(c, "virtualdomains");
 	r->percenthack = control_set_new(c, "percenthack", false);
 	buf_init(&r->envnoathost, ENVNOATHOST_MAX);
-	if (!buf_add(&r->envnoathost, span_until(control_setting_line(c, "envnoathost"), ENVNOATHOST_MAX)))
+	if (!buf_add(&r->envnoathost,
+		     span_until(control_setting_line(c, "envnoathost"), ENVNOATHOST_MAX)))
 		unreachable();
 	return r;
 }
@@ -38,7 +40,8 @@ void rewriter_free(struct rewriter *r)
 
 static bool add_host(const struct rewriter *r, struct span addr, struct buf *b)
 {
-	return buf_add(b, addr) && buf_add_byte(b, '@') && buf_add(b, buf_span(&r->envnoathost));
+	return buf_add(b, addr) && buf_add_byte(b, '@') &&
+	       buf_add(b, buf_span(&r->envnoathost));
 }
 
 /* "a%b@here" becomes "a@b" while "here" is in percenthack.  Each turn shortens the address. */
@@ -99,7 +102,8 @@ static bool prepend(struct span prefix, struct span addr, struct buf *b)
 	return true;
 }
 
-static enum channel route(const struct rewriter *r, struct span addr, struct buf *b, struct span *ret)
+static enum channel route(const struct rewriter *r, struct span addr, struct buf *b,
+			  struct span *ret)
 {
 	struct span prefix;
 
@@ -124,7 +128,8 @@ static enum channel route(const struct rewriter *r, struct span addr, struct buf
 	return CHANNEL_LOCAL;
 }
 
-enum channel rewrite(const struct rewriter *r, struct span addr, struct buf *b, struct span *ret_addr)
+enum channel rewrite(const struct rewriter *r, struct span addr, struct buf *b,
+		     struct span *ret_addr)
 {
 	buf_clear(b);
 	return route(r, addr, b, ret_addr);

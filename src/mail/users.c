@@ -1,5 +1,6 @@
-/* users - see the header.  users/cdb is asked for the whole name, then for each of its beginnings
- * that can be a key; the password file for the name, then for what stands before each '-'. */
+/* users - see the header.  users/cdb is asked for the whole name, then for each of its
+ * beginnings that can be a key; the password file for the name, then for what stands before
+ * each '-'. */
 #include "mail/users.h"
 
 #include "core/pool.h"
@@ -11,10 +12,11 @@
 #include <unistd.h>
 
 #define LOCAL_MAX   1024                          /* above ADDR_MAX: nothing longer can come */
-#define ACCOUNT_MAX 32                            /* a name of so many bytes is never asked for */
+#define ACCOUNT_MAX 32 /* a name of so many bytes is never asked for */
 #define BREAK       '-'
 
-/* user NUL uid NUL gid NUL home NUL dash NUL ext, as users_compile() and qmail-newu write it. */
+/* user NUL uid NUL gid NUL home NUL dash NUL ext, as users_compile() and qmail-newu write it.
+ */
 static bool take_field(struct span *data, struct span *ret)
 {
 	size_t nul = span_find(*data, '\0');
@@ -51,12 +53,14 @@ static bool join(struct arena *a, struct span x, struct span y, struct span *ret
 	return true;
 }
 
-static enum users_result from_record(struct span data, struct span rest, struct arena *a, struct user *ret)
+static enum users_result from_record(struct span data, struct span rest, struct arena *a,
+				     struct user *ret)
 {
 	struct span user, home, dash;
 
-	if (!take_field(&data, &user) || !take_id(&data, &ret->uid) || !take_id(&data, &ret->gid) ||
-	    !take_field(&data, &home) || !take_field(&data, &dash))
+	if (!take_field(&data, &user) || !take_id(&data, &ret->uid) ||
+	    !take_id(&data, &ret->gid) || !take_field(&data, &home) ||
+	    !take_field(&data, &dash))
 		return USERS_BAD_CDB;
 	if (!join(a, user, SPAN_NONE, &ret->user) || !join(a, home, SPAN_NONE, &ret->home) ||
 	    !join(a, dash, SPAN_NONE, &ret->dash) || !join(a, data, rest, &ret->ext))
@@ -76,13 +80,14 @@ static struct span key_of(struct span local, char key[static LOCAL_MAX + 2])
 
 /* Beginnings of the name, the longest first; only those that end in a byte with which some
  * wildcard ends (the record of the empty key), and the empty one. */
-static enum cdb_answer look_wild(const struct cdb_file *cdb, struct span key, struct span *ret_data, size_t *ret_n)
+static enum cdb_answer look_wild(const struct cdb_file *cdb, struct span key,
+				 struct span *ret_data, size_t *ret_n)
 {
 	struct span wild;
 	enum cdb_answer got = cdb_file_look(cdb, SPAN(""), &wild);
 
 	if (got != CDB_HIT)
-		return got == CDB_MISS ? CDB_DAMAGED : got;     /* qmail-newu always writes it */
+		return got == CDB_MISS ? CDB_DAMAGED : got; /* qmail-newu always writes it */
 	for (size_t n = key.n; n > 0; n--) {
 		if (n > 1 && !span_has(wild, key.p[n - 1]))
 			continue;
@@ -113,16 +118,18 @@ static enum users_result by_cdb(const struct cdb_file *cdb, struct span local, s
 }
 
 /* errno of getpwnam() says "nobody of this name" in several ways (getpwnam(3)). */
-static enum account_result system_find(void *ctx, const char *name, struct arena *a, struct user *ret)
+static enum account_result system_find(void *ctx, const char *name, struct arena *a,
+				       struct user *ret)
 {
 	struct passwd *pw;
 
 	errno = 0;
 	pw = getpwnam(name);
 	if (!pw)
-		return errno == 0 || errno == ENOENT || errno == ESRCH || errno == EBADF || errno == EPERM
-		               ? ACCOUNT_NONE
-		               : ACCOUNT_TEMP;
+		return errno == 0 || errno == ENOENT || errno == ESRCH || errno == EBADF ||
+				       errno == EPERM
+			       ? ACCOUNT_NONE
+			       : ACCOUNT_TEMP;
 	ret->uid = pw->pw_uid;
 	ret->gid = pw->pw_gid;
 	if (!join(a, span_str(pw->pw_name), SPAN_NONE, &ret->user) ||
@@ -140,9 +147,10 @@ static enum account_result system_owner(void *ctx, const char *home, uid_t *ret)
 		*ret = st.st_uid;
 		return ACCOUNT_OK;
 	}
-	return errno == ENOENT || errno == ENOTDIR || errno == EACCES || errno == ELOOP || errno == ENAMETOOLONG
-	               ? ACCOUNT_NONE
-	               : ACCOUNT_TEMP;
+	return errno == ENOENT || errno == ENOTDIR || errno == EACCES || errno == ELOOP ||
+			       errno == ENAMETOOLONG
+		       ? ACCOUNT_NONE
+		       : ACCOUNT_TEMP;
 }
 
 /* An account gets mail if it is not root and its home is its own. */
@@ -168,8 +176,8 @@ static enum account_result mail_user(const struct account_source *from, struct s
 	return owner == ret->uid ? ACCOUNT_OK : ACCOUNT_NONE;
 }
 
-static enum users_result alias(const struct account_source *from, struct span local, struct arena *a,
-                               struct user *ret)
+static enum users_result alias(const struct account_source *from, struct span local,
+			       struct arena *a, struct user *ret)
 {
 	switch (from->find(from->ctx, "alias", a, ret)) {
 	case ACCOUNT_NONE: return USERS_NO_ALIAS;
@@ -180,8 +188,8 @@ static enum users_result alias(const struct account_source *from, struct span lo
 	return join(a, local, SPAN_NONE, &ret->ext) ? USERS_OK : USERS_TEMP;
 }
 
-enum users_result users_by_password(const struct account_source *from, struct span local, struct arena *a,
-                                    struct user *ret)
+enum users_result users_by_password(const struct account_source *from, struct span local,
+				    struct arena *a, struct user *ret)
 {
 	struct span name = local;
 
@@ -190,7 +198,9 @@ enum users_result users_by_password(const struct account_source *from, struct sp
 		case ACCOUNT_TEMP: return USERS_TEMP;
 		case ACCOUNT_OK:
 			ret->dash = name.n < local.n ? SPAN("-") : SPAN_NONE;
-			return join(a, span_from(local, name.n + 1), SPAN_NONE, &ret->ext) ? USERS_OK : USERS_TEMP;
+			return join(a, span_from(local, name.n + 1), SPAN_NONE, &ret->ext)
+				       ? USERS_OK
+				       : USERS_TEMP;
 		case ACCOUNT_NONE: break;
 		}
 		size_t cut = span_rfind(name, BREAK);
@@ -200,16 +210,19 @@ enum users_result users_by_password(const struct account_source *from, struct sp
 	}
 }
 
-static enum users_result single(const char *dir, struct span local, struct arena *a, struct user *ret)
+static enum users_result single(const char *dir, struct span local, struct arena *a,
+				struct user *ret)
 {
-	*ret = (struct user){.user = SPAN("alias"), .dash = SPAN("-"), .uid = getuid(), .gid = getgid()};
-	if (!join(a, span_str(dir), SPAN_NONE, &ret->home) || !join(a, local, SPAN_NONE, &ret->ext))
+	*ret = (struct user){
+		.user = SPAN("alias"), .dash = SPAN("-"), .uid = getuid(), .gid = getgid()};
+	if (!join(a, span_str(dir), SPAN_NONE, &ret->home) ||
+	    !join(a, local, SPAN_NONE, &ret->ext))
 		return USERS_TEMP;
 	return USERS_OK;
 }
 
-enum users_result users_find(const struct cdb_file *cdb, const char *single_alias_dir, struct span local,
-                             struct arena *a, struct user *ret)
+enum users_result users_find(const struct cdb_file *cdb, const char *single_alias_dir,
+			     struct span local, struct arena *a, struct user *ret)
 {
 	static const struct account_source system = {system_find, system_owner, NULL};
 	bool hit = false;

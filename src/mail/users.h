@@ -18,19 +18,21 @@ enum users_result { USERS_OK, USERS_NO_ALIAS, USERS_BAD_CDB, USERS_TEMP };
  * unprivileged home): then the password file is not asked, and what users/cdb does not have is
  * alias's: that directory, dash "-", ext the local part, uid and gid of the process.
  * USERS_TEMP: the password file or a home directory can't be read now, or the arena is full. */
-enum users_result users_find(const struct cdb_file *cdb, const char *single_alias_dir, struct span local,
-                             struct arena *a, struct user *ret);
+enum users_result users_find(const struct cdb_file *cdb, const char *single_alias_dir,
+			     struct span local, struct arena *a, struct user *ret);
 
 /* Where accounts come from: the system's, or a test's. */
 enum account_result { ACCOUNT_OK, ACCOUNT_NONE, ACCOUNT_TEMP };
 struct account_source {
 	/* *ret in the arena */
-	enum account_result (*find)(void *ctx, const char *name, struct arena *a, struct user *ret);
+	enum account_result (*find)(void *ctx, const char *name, struct arena *a,
+				    struct user *ret);
 	/* who owns the home directory */
 	enum account_result (*owner)(void *ctx, const char *home, uid_t *ret);
 	void *ctx;
 };
-enum users_result users_by_password(const struct account_source *from, struct span local, struct arena *a, struct user *ret);
+enum users_result users_by_password(const struct account_source *from, struct span local,
+				    struct arena *a, struct user *ret);
 
 /* users/assign text into a cdb; 0, or the line that is wrong (*ret_why says how). */
 unsigned users_compile(struct span assign, struct cdb_writer *w, const char **ret_why);

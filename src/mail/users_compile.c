@@ -56,7 +56,8 @@ static bool make_data(struct compiling *c, struct span rest)
 		if (colon == SPAN_NPOS)
 			return wrong(c, "seven colons are needed");
 		if ((i == UID || i == GID) && !span_u64(field, UINT32_MAX, &id))
-			return wrong(c, i == UID ? "the uid is not a number" : "the gid is not a number");
+			return wrong(c, i == UID ? "the uid is not a number"
+						 : "the gid is not a number");
 		if (!buf_add(&c->data, field) || (i < EXT && !buf_add_byte(&c->data, '\0')))
 			return wrong(c, "the line is too long");
 		rest = span_from(rest, colon + 1);
@@ -92,7 +93,8 @@ static unsigned compile(struct compiling *c, struct span assign)
 		if (span_starts(text, SPAN(".")))
 			break;
 		if (lf == SPAN_NPOS) {
-			c->why = text.n > 0 ? "the line has no end" : "the line with a dot at the end is missing";
+			c->why = text.n > 0 ? "the line has no end"
+					    : "the line with a dot at the end is missing";
 			return line;
 		}
 		span_cut(&assign, 1);

@@ -27,7 +27,8 @@ static void quote_and_take_again(struct span addr)
 	struct span got, arg;
 
 	buf_init(&quoted, BYTES_MAX);
-	check(buf_add_byte(&quoted, '<') && addr_quote_buf(&quoted, addr) && buf_add(&quoted, SPAN("> REST")));
+	check(buf_add_byte(&quoted, '<') && addr_quote_buf(&quoted, addr) &&
+	      buf_add(&quoted, SPAN("> REST")));
 	check(addr_fits_smtp(buf_span(&quoted)));
 	arg = buf_span(&quoted);
 	if (comes_back(addr)) {

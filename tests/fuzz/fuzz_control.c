@@ -31,7 +31,8 @@ static void tell(void *ctx, bool error, struct span text)
 
 static void readers(const struct control *c, const struct setting *s)
 {
-	struct control_set *set = control_set_new(c, s->name, false), *map = control_map_new(c, s->name);
+	struct control_set *set = control_set_new(c, s->name, false),
+			   *map = control_map_new(c, s->name);
 	struct seen seen = {0};
 
 	control_list(c, s->name, each, &seen);

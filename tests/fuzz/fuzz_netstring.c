@@ -24,9 +24,11 @@ static void events(struct span in, size_t step, bool lenient, struct buf *ret)
 	while (in.n > 0 && !is_over(ev)) {
 		struct span piece = span_cut(&in, step), run = SPAN_NONE;
 
-		while ((ev = netstring_take(&ns, &piece, &run)) != NETSTRING_MORE && !is_over(ev)) {
+		while ((ev = netstring_take(&ns, &piece, &run)) != NETSTRING_MORE &&
+		       !is_over(ev)) {
 			if (ev == NETSTRING_LENGTH)
-				check(ns.left <= LENGTH_MAX && buf_fmt(ret, "[%d:", (int)ns.left));
+				check(ns.left <= LENGTH_MAX &&
+				      buf_fmt(ret, "[%d:", (int)ns.left));
 			if (ev == NETSTRING_BYTES)
 				check(run.n > 0 && buf_add(ret, run));
 			if (ev == NETSTRING_END)
@@ -70,7 +72,8 @@ static void written_is_read(struct span content)
 	netstring_init(&ns, content.n, false);
 	check(netstring_take(&ns, &in, &run) == NETSTRING_LENGTH && ns.left == content.n);
 	if (content.n > 0)
-		check(netstring_take(&ns, &in, &run) == NETSTRING_BYTES && span_eq(run, content));
+		check(netstring_take(&ns, &in, &run) == NETSTRING_BYTES &&
+		      span_eq(run, content));
 	check(netstring_take(&ns, &in, &run) == NETSTRING_END && in.n == 0);
 	buf_free(&b);
 }

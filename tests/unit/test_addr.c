@@ -1,4 +1,5 @@
-/* addr: quoting out, paths in (cut at every byte), literals, VERP; the tables of docs/qmail.md. */
+/* addr: quoting out, paths in (cut at every byte), literals, VERP; the tables of docs/qmail.md.
+ */
 #include "mail/addr.h"
 #include "mail/ip.h"
 #include "tests/unit/mail_test.h"
@@ -104,6 +105,9 @@ static const struct {
 	{SPAN("<a b@c>"), PATH_OK, "a b@c", ""},
 	{SPAN("<postmaster>"), PATH_OK, "postmaster", ""},
 	{SPAN("<\xc3\xbc@b>"), PATH_OK, "\xc3\xbc@b", ""},
+	{SPAN("<123456789012@abcdef.xyz>"), PATH_OK, "123456789012@abcdef.xyz", ""},
+	{SPAN("<1234567890123@abcdef.xyz> X"), PATH_OK, "1234567890123@abcdef.xyz", "X"},
+	{SPAN("<12345678901234@abcdef.xyz>"), PATH_LONG, NULL, NULL},
 	{SPAN("<1234567890123456789@abcdefghi.xyz>"), PATH_LONG, NULL, NULL},
 	{SPAN(""), PATH_SYNTAX, NULL, NULL},
 	{SPAN("  "), PATH_SYNTAX, NULL, NULL},
@@ -144,7 +148,8 @@ static void a_path_cut_short_is_no_path(void **state)
 			char dst[24];
 			enum path_result r = addr_take_path(&arg, dst, sizeof dst, &got);
 
-			if (paths[i].arg.p[0] == '<' && !span_has(span_until(paths[i].arg, cut), '>'))
+			if (paths[i].arg.p[0] == '<' &&
+			    !span_has(span_until(paths[i].arg, cut), '>'))
 				assert_int_equal(r, PATH_SYNTAX);
 		}
 	}

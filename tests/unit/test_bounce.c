@@ -6,8 +6,12 @@
 
 static struct bounce sample(bool dbl)
 {
-	return (struct bounce){SPAN("MAILER-DAEMON"), SPAN("mail.example.com"), SPAN("se nder@x.y"),
-	                       SPAN("list-owner-@h.org-@[]"), dbl, 1795225250};
+	return (struct bounce){SPAN("MAILER-DAEMON"),
+			       SPAN("mail.example.com"),
+			       SPAN("se nder@x.y"),
+			       SPAN("list-owner-@h.org-@[]"),
+			       dbl,
+			       1795225250};
 }
 
 static void starts(struct span *text, const char *prefix)
@@ -33,7 +37,8 @@ static void single_notice(void **state)
 
 	buf_init(&b, BOUNCE_TEXT_MAX);
 	assert_true(bounce_head(&b, &bo));
-	assert_true(bounce_paragraph(&b, SPAN("a\nb@c"), SPAN("Sorry.\nNo mailbox.\n\nReally.\n")));
+	assert_true(
+		bounce_paragraph(&b, SPAN("a\nb@c"), SPAN("Sorry.\nNo mailbox.\n\nReally.\n")));
 	assert_true(bounce_paragraph(&b, SPAN("d@e"), SPAN("  no LF")));
 	assert_true(bounce_tail(&b, &bo));
 	text = buf_span(&b);
@@ -129,7 +134,8 @@ static void no_address_can_write_a_field(void **state)
 	buf_init(&b, 10000);
 	assert_true(bounce_head(&b, &bo));
 	assert_true(bounce_tail(&b, &bo));
-	assert_non_null(strstr((assert_true(buf_add_byte(&b, '\0')), b.p), "To: \"a_Bcc: all@x___\"@x.y\n"));
+	assert_non_null(strstr((assert_true(buf_add_byte(&b, '\0')), b.p),
+			       "To: \"a_Bcc: all@x___\"@x.y\n"));
 	assert_non_null(strstr(b.p, "Return-Path: <\"b__X: y\"@z>\n"));
 	buf_free(&b);
 }
@@ -152,8 +158,8 @@ static void who_gets_it(void **state)
 		struct span got, from;
 		bool dbl, some;
 
-		some = bounce_addresses(span_str(cases[i].sender), SPAN("postmaster"), SPAN("here"), &to,
-		                        &got, &from, &dbl);
+		some = bounce_addresses(span_str(cases[i].sender), SPAN("postmaster"),
+					SPAN("here"), &to, &got, &from, &dbl);
 		assert_int_equal(some, cases[i].to != NULL);
 		if (!some)
 			continue;

@@ -1,4 +1,5 @@
-/* cdb: written, renamed, read; the bytes of the format; damage is a miss or said, never a crash. */
+/* cdb: written, renamed, read; the bytes of the format; damage is a miss or said, never a
+ * crash. */
 #include "core/buf.h"
 #include "core/file.h"
 #include "mail/cdb.h"
@@ -154,7 +155,8 @@ static void damage(void **state)
 		c = reopened();
 		if (c && cdb_file_look(c, SPAN("k7"), &got) == CDB_HIT) {
 			assert_true(got.n <= b.n);
-			(void)span_eq(got, span_until(buf_span(&b), got.n));   /* reads all of it */
+			(void)span_eq(got,
+				      span_until(buf_span(&b), got.n)); /* reads all of it */
 		}
 		cdb_file_free(c);
 		b.p[at] = was;

@@ -12,7 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const struct cdb_tool tool = {"qmail-newu", "Test", "assign", "cdb.tmp", "cdb", users_compile};
+static const struct cdb_tool tool = {"qmail-newu", "Test", "assign",
+				     "cdb.tmp",    "cdb",  users_compile};
 static char home[] = "/tmp/quire-test-cdb-tool-XXXXXX", errors[] = "errors";
 static int dir, real_stderr;
 
@@ -63,7 +64,8 @@ static void makes_it_and_keeps_the_old_one(void **state)
 	struct buf said;
 
 	buf_init(&said, 10000);
-	snprintf(want, sizeof want, "qmail-newu: read %s/assign: No such file or directory\n", home);
+	snprintf(want, sizeof want, "qmail-newu: read %s/assign: No such file or directory\n",
+		 home);
 	assert_int_equal(run(&said, 3, argv), 111);
 	assert_span(buf_span(&said), want);
 

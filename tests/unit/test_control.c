@@ -67,8 +67,11 @@ static void int_reader(void **state)
 		const char *bytes;
 		uint64_t    value;
 	} cases[] = {
-		{"20\n", 20}, {"20 per day\n", 20}, {"x\n", 7},  {"", 7}, {"-1\n", 7}, {" 5\n", 7},
-		{"0\n", 0},   {"007\n", 7},         {"\n5\n", 7}, {"99999999999999999999\n", UINT64_MAX},
+		{"20\n", 20}, {"20 per day\n", 20},
+		{"x\n", 7},   {"", 7},
+		{"-1\n", 7},  {" 5\n", 7},
+		{"0\n", 0},   {"007\n", 7},
+		{"\n5\n", 7}, {"99999999999999999999\n", UINT64_MAX},
 	};
 
 	for (size_t i = 0; i < ARRAY_N(cases); i++) {
@@ -105,7 +108,8 @@ static void sets_and_maps(void **state)
 	struct control_set *locals, *map;
 	struct span value;
 
-	assert_true(control_set(c, SPAN("virtualdomains"), SPAN("vd.org:joe\nnocolon\n:ali\nVD.org:a:b\nex.org:\n")));
+	assert_true(control_set(c, SPAN("virtualdomains"),
+				SPAN("vd.org:joe\nnocolon\n:ali\nVD.org:a:b\nex.org:\n")));
 	assert_true(control_set(c, SPAN("me"), SPAN("me.example\n")));
 	locals = control_set_new(c, "locals", true);
 	map = control_map_new(c, "virtualdomains");
@@ -187,7 +191,8 @@ static void defaults_and_limits_of_the_table(void **state)
 		struct control *c = control_new();
 
 		if (cases[i].bytes)
-			assert_true(control_set(c, span_str(cases[i].name), span_str(cases[i].bytes)));
+			assert_true(control_set(c, span_str(cases[i].name),
+						span_str(cases[i].bytes)));
 		assert_int_equal((int64_t)control_setting(c, cases[i].name), cases[i].value);
 		control_free(c);
 	}
@@ -254,7 +259,8 @@ static void damaged_packing_is_refused_at_every_byte(void **state)
 
 		memcpy(whole, packed.p, sizeof whole);
 		if (n >= sizeof all)
-			memcpy(packed.p, &all, sizeof all);   /* says of itself that it is whole */
+			memcpy(packed.p, &all,
+			       sizeof all); /* says of itself that it is whole */
 		again = control_new();
 		bool good = control_unpack(again, span_until(buf_span(&packed), n));
 		assert_true(!good || n == 8 || n == 8 + 6 + 2 + 2); /* where a file ends */
@@ -320,7 +326,8 @@ static void loaded_from_a_directory(void **state)
 	assert_span(buf_span(&bad), missing);
 	control_free(c);
 
-	static const char *files[] = {"me", "morercpthosts.cdb", "servercert.pem", "me~", "rcpthosts", "helohost"};
+	static const char *files[] = {"me",  "morercpthosts.cdb", "servercert.pem",
+				      "me~", "rcpthosts",         "helohost"};
 	for (size_t i = 0; i < ARRAY_N(files); i++)
 		assert_int_equal(unlinkat(dir, files[i], 0), 0);
 	assert_int_equal(unlinkat(dir, "locals", AT_REMOVEDIR), 0);
@@ -343,8 +350,10 @@ static const struct {
 	{"me", "a\n\n", ""},
 	{"me", "a@b\n", "W control/me:1: \"a@b\" is no host name\n"},
 	{"me", "a\r\n", "W control/me:1: the CR at the end belongs to the value; remove it\n"},
-	{"helohost", "", "W control/helohost:1: is empty: the value is empty, not the default\n"},
-	{"bouncefrom", "#x\n", "W control/bouncefrom:1: a line file has no comments: \"#x\" is the value\n"},
+	{"helohost", "",
+	 "W control/helohost:1: is empty: the value is empty, not the default\n"},
+	{"bouncefrom", "#x\n",
+	 "W control/bouncefrom:1: a line file has no comments: \"#x\" is the value\n"},
 	{"concurrencyremote", "300\n", ""},
 	{"concurrencyremote", "many\n",
 	 "W control/concurrencyremote:1: ignored: \"many\" is not a number; 20 is used\n"},
@@ -354,35 +363,45 @@ static const struct {
 	{"locals", "# c\na\n\n", ""},
 	{"locals", "a\n b\n",
 	 "W control/locals:2: the blanks in front belong to the entry; remove them\n"},
-	{"locals", "a\r\n", "W control/locals:1: the CR at the end belongs to the entry; remove it\n"},
-	{"virtualdomains", "a:b\nc\n", "W control/virtualdomains:2: ignored: there is no colon in \"c\"\n"},
+	{"locals", "a\r\n",
+	 "W control/locals:1: the CR at the end belongs to the entry; remove it\n"},
+	{"virtualdomains", "a:b\nc\n",
+	 "W control/virtualdomains:2: ignored: there is no colon in \"c\"\n"},
 	{"virtualdomains", "a:b\nA:c\n",
 	 "W control/virtualdomains:1: ignored: a later line has the key \"a\", too\n"},
 	{"smtproutes", "a:[::1]:26\nb:\n:r:27\n", ""},
 	{"smtproutes", "a:b:x\n",
-	 "W control/smtproutes:1: \"a:b:x\" is not DOMAIN:RELAY or DOMAIN:RELAY:PORT; qmail's default port is used\n"},
+	 "W control/smtproutes:1: \"a:b:x\" is not DOMAIN:RELAY or DOMAIN:RELAY:PORT; qmail's "
+	 "default port is used\n"},
 	{"smtplisten", "127.0.0.1:25\n[::1]:25\n:587\n", ""},
 	{"smtplisten", "# c\n127.0.0.1:25\nhost:25\n",
-	 "E control/smtplisten:3: \"host:25\" is not ADDR:PORT (an IPv6 address in brackets)\n"},
+	 "E control/smtplisten:3: \"host:25\" is not ADDR:PORT (an IPv6 address in "
+	 "brackets)\n"},
 	{"qmtplisten", "127.0.0.1:99999\n",
-	 "E control/qmtplisten:1: \"127.0.0.1:99999\" is not ADDR:PORT (an IPv6 address in brackets)\n"},
+	 "E control/qmtplisten:1: \"127.0.0.1:99999\" is not ADDR:PORT (an IPv6 address in "
+	 "brackets)\n"},
 	{"resolvers", "127.0.0.1\n::1\n[::1]:5353\n", ""},
 	{"resolvers", "localhost\n",
-	 "E control/resolvers:1: \"localhost\" is not ADDR or ADDR:PORT (an IPv6 address in brackets)\n"},
+	 "E control/resolvers:1: \"localhost\" is not ADDR or ADDR:PORT (an IPv6 address in "
+	 "brackets)\n"},
 	{"relayclients", "10.0.0.0/8\n10.0.0.0/8:@x\n[2001:db8::]/32:@x\n2001:db8::/32\n", ""},
 	{"relayclients", "10.0.0.0/40\n",
-	 "E control/relayclients:1: \"10.0.0.0/40\" is not NETWORK or NETWORK:SUFFIX (an IPv6 network in brackets)\n"},
+	 "E control/relayclients:1: \"10.0.0.0/40\" is not NETWORK or NETWORK:SUFFIX (an IPv6 "
+	 "network in brackets)\n"},
 	{"qmtproutes", "a.b:relay\n:[::1]:2209\n", ""},
 	{"qmtproutes", "nonsense\n",
 	 "E control/qmtproutes:1: \"nonsense\" is not DOMAIN:RELAY or DOMAIN:RELAY:PORT\n"},
-	{"qmtproutes", "a:b\na:c\n", "E control/qmtproutes:1: ignored: a later line has the key \"a\", too\n"},
+	{"qmtproutes", "a:b\na:c\n",
+	 "E control/qmtproutes:1: ignored: a later line has the key \"a\", too\n"},
 	{"maxrcpt", "100\n", ""},
 	{"maxrcpt", "100 \n", ""},
-	{"maxrcpt", "100x\n", "E control/maxrcpt:1: \"100x\" is not a number from 1 to 16777216\n"},
+	{"maxrcpt", "100x\n",
+	 "E control/maxrcpt:1: \"100x\" is not a number from 1 to 16777216\n"},
 	{"maxrcpt", "0\n", "E control/maxrcpt:1: \"0\" is not a number from 1 to 16777216\n"},
 	{"maxrcpt", "", "E control/maxrcpt:1: \"\" is not a number from 1 to 16777216\n"},
 	{"maxrcpt", "5\n6\n", "E control/maxrcpt:2: ignored: only the first line counts\n"},
-	{"bouncemaxbytes", "x\n", "E control/bouncemaxbytes:1: \"x\" is not a number from 0 up\n"},
+	{"bouncemaxbytes", "x\n",
+	 "E control/bouncemaxbytes:1: \"x\" is not a number from 0 up\n"},
 	{"zstdlevel", "-7\n", ""},
 	{"zstdlevel", "-8\n", "E control/zstdlevel:1: \"-8\" is not a number from -7 to 19\n"},
 	{"shards", "1\n", ""},
@@ -406,7 +425,8 @@ static void validation_names_file_and_line(void **state)
 
 		buf_init(&said, 10000);
 		assert_true(control_set(c, SPAN("rcpthosts"), SPAN("here.example\n")));
-		assert_true(control_set(c, span_str(sayings[i].name), span_str(sayings[i].bytes)));
+		assert_true(
+			control_set(c, span_str(sayings[i].name), span_str(sayings[i].bytes)));
 		errors = control_validate(c, hear, &said);
 		assert_span(buf_span(&said), sayings[i].said);
 		assert_int_equal(errors, sayings[i].said[0] == 'E');
@@ -423,8 +443,9 @@ static void validation_of_what_is_missing(void **state)
 	buf_init(&said, 10000);
 	assert_int_equal(control_validate(c, hear, &said), 1);
 	assert_span(buf_span(&said),
-	            "E control/me: is missing, and so is control/locals: which mail is local?\n"
-	            "W control/rcpthosts: is missing: from the network no mail is taken but by relayclients\n");
+		    "E control/me: is missing, and so is control/locals: which mail is local?\n"
+		    "W control/rcpthosts: is missing: from the network no mail is taken but by "
+		    "relayclients\n");
 	buf_clear(&said);
 	assert_true(control_set(c, SPAN("locals"), SPAN("a\n")));
 	assert_true(control_set(c, SPAN("rcpthosts"), SPAN("a\n")));
@@ -448,8 +469,8 @@ static void too_many_listeners(void **state)
 	assert_int_equal(control_validate(c, hear, &said), 0);
 	assert_true(control_set(c, SPAN("qmtplisten"), buf_span(&list)));
 	assert_int_equal(control_validate(c, hear, &said), 1);
-	assert_span(buf_span(&said),
-	            "E control/qmtplisten: more than 64 addresses in smtplisten and qmtplisten together\n");
+	assert_span(buf_span(&said), "E control/qmtplisten: more than 64 addresses in "
+				     "smtplisten and qmtplisten together\n");
 	buf_free(&said);
 	buf_free(&list);
 	control_free(c);

@@ -1,5 +1,5 @@
-/* dots: the table of RFC 5321 4.5.2 and of docs/qmail.md, in and out, cut at every byte, and the
- * way out and back in for bodies made of the bytes that matter. */
+/* dots: the table of RFC 5321 4.5.2 and of docs/qmail.md, in and out, cut at every byte, and
+ * the way out and back in for bodies made of the bytes that matter. */
 #include "core/rand.h"
 #include "mail/dots.h"
 #include "tests/unit/mail_test.h"
@@ -86,7 +86,8 @@ static void in_gives_one_run_a_line(void **state)
 	struct dots_in d;
 	unsigned puts = 0;
 
-	/* One for each line and one for the last LF: what copies them is on every message's path. */
+	/* One for each line and one for the last LF: what copies them is on every message's
+	 * path. */
 	dots_in_begin(&d);
 	assert_int_equal(dots_in_take(&d, &wire, count_put, &puts), BODY_END);
 	assert_int_equal(puts, 4);
@@ -113,7 +114,8 @@ static const struct {
 } out_cases[] = {
 	{"", ".\r\n", 0},
 	{"\n", "\r\n.\r\n", 0},
-	{"Subject: x\n\n.dot\n..d\nend\n", "Subject: x\r\n\r\n..dot\r\n...d\r\nend\r\n.\r\n", 0},
+	{"Subject: x\n\n.dot\n..d\nend\n", "Subject: x\r\n\r\n..dot\r\n...d\r\nend\r\n.\r\n",
+	 0},
 	{"a\nb", "a\r\nb\r\n.\r\n", 0},
 	{".", "..\r\n.\r\n", 0},
 	{"a\r\nb\r\n", "a\r\nb\r\n.\r\n", 0},
@@ -144,8 +146,8 @@ static void out_however_cut(void **state)
 	}
 }
 
-/* Only what the header says may differ: CR LF is one line end, a stray CR a space, the last line
- * is ended. */
+/* Only what the header says may differ: CR LF is one line end, a stray CR a space, the last
+ * line is ended. */
 static void expected_back(struct span body, struct buf *ret)
 {
 	for (size_t i = 0; i < body.n; i++) {
@@ -181,8 +183,9 @@ static void out_and_back_in(void **state)
 			if (wire.p[i] == '\r')
 				assert_true(i + 1 < wire.n && wire.p[i + 1] == '\n');
 		}
-		assert_int_equal(decode(buf_span(&wire), (size_t)rand_below(wire.n + 1), &back, &rest),
-		                 BODY_END);
+		assert_int_equal(
+			decode(buf_span(&wire), (size_t)rand_below(wire.n + 1), &back, &rest),
+			BODY_END);
 		assert_int_equal(rest, 0);
 		assert_spans_eq(buf_span(&back), buf_span(&want));
 		buf_free(&body);

@@ -32,7 +32,8 @@ static void addresses_are_read_and_written(void **state)
 		char text[IP_TEXT_MAX];
 		struct ip ip;
 
-		assert_int_equal(ip_parse(span_str(cases[i].text), &ip), cases[i].again != NULL);
+		assert_int_equal(ip_parse(span_str(cases[i].text), &ip),
+				 cases[i].again != NULL);
 		if (cases[i].again)
 			assert_string_equal(ip_text(&ip, text), cases[i].again);
 	}
@@ -99,7 +100,8 @@ static void networks(void **state)
 		{"2001:db8::/33", "2001:db8:8000::1", false},
 		{"::/0", "1.2.3.4", false},
 	};
-	static const char *wrong[] = {"", "10.0.0.0/33", "::/129", "10.0.0.0/", "10/8", "x", "1.2.3.4/-1"};
+	static const char *wrong[] = {"",     "10.0.0.0/33", "::/129",    "10.0.0.0/",
+				      "10/8", "x",           "1.2.3.4/-1"};
 	bool valid;
 
 	for (size_t i = 0; i < ARRAY_N(cases); i++) {

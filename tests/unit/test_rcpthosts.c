@@ -41,7 +41,8 @@ static int make_cdb(void)
 	close(fd);
 	w = cdb_writer_new(path);
 	assert_non_null(w);
-	assert_int_equal(morercpthosts_compile(SPAN("# more\nMore.org \t\n\n.WILD.org"), w, &why), 0);
+	assert_int_equal(
+		morercpthosts_compile(SPAN("# more\nMore.org \t\n\n.WILD.org"), w, &why), 0);
 	snprintf(final, sizeof final, "%s.cdb", path);
 	assert_true(cdb_writer_finish(w, final, 0600));
 	fd = open(final, O_RDONLY);
@@ -52,15 +53,18 @@ static int make_cdb(void)
 
 static void list_and_database(void **state)
 {
-	struct control *c = with("rcpthosts", "mail.example.com\nexample.com\n.sub.example.com\n");
+	struct control *c =
+		with("rcpthosts", "mail.example.com\nexample.com\n.sub.example.com\n");
 	int fd = make_cdb();
 	struct rcpthosts *list = rcpthosts_new(c, -1), *both = rcpthosts_new(c, fd);
 
 	close(fd);
 	control_free(c);
 	for (size_t i = 0; i < ARRAY_N(cases); i++) {
-		assert_int_equal(rcpthosts_allow(list, span_str(cases[i].addr)), cases[i].by_list);
-		assert_int_equal(rcpthosts_allow(both, span_str(cases[i].addr)), cases[i].by_cdb);
+		assert_int_equal(rcpthosts_allow(list, span_str(cases[i].addr)),
+				 cases[i].by_list);
+		assert_int_equal(rcpthosts_allow(both, span_str(cases[i].addr)),
+				 cases[i].by_cdb);
 	}
 	rcpthosts_free(list);
 	rcpthosts_free(both);
@@ -73,7 +77,8 @@ static void without_the_file_nothing_is_taken(void **state)
 	struct rcpthosts *r = rcpthosts_new(c, fd);
 
 	assert_false(rcpthosts_allow(r, SPAN("u@example.com")));
-	assert_false(rcpthosts_allow(r, SPAN("u@more.org")));   /* the database adds to a list only */
+	assert_false(
+		rcpthosts_allow(r, SPAN("u@more.org"))); /* the database adds to a list only */
 	assert_true(rcpthosts_allow(r, SPAN("noat")));
 	rcpthosts_free(r);
 	control_free(c);
@@ -120,9 +125,10 @@ static void relay_by_address(void **state)
 		{"::1", ""},             {"11.0.0.1", NULL},        {"::ffff:10.1.1.1", ""},
 		{"fd00::1", "@x:y"},
 	};
-	struct control *c = with("relayclients", "# ours\n10.0.0.0/8\n192.168.0.1\n192.168.0.0/16:@inner\n"
-	                                         "127.0.0.0/8\n::1\n[2001:db8::]/32:@six\nnonsense\n"
-	                                         "[fd00::1]:@x:y\n");
+	struct control *c =
+		with("relayclients", "# ours\n10.0.0.0/8\n192.168.0.1\n192.168.0.0/16:@inner\n"
+				     "127.0.0.0/8\n::1\n[2001:db8::]/32:@six\nnonsense\n"
+				     "[fd00::1]:@x:y\n");
 	struct relayclients *r = relayclients_new(c);
 
 	control_free(c);
@@ -139,8 +145,19 @@ static void relay_by_address(void **state)
 
 static void what_is_no_relay_entry(void **state)
 {
-	static const char *wrong[] = {"",  "x",          "10.0.0.0/8:", "10.0.0.0/8x", "[::1",  "[::1]x", "[]",
-	                              "[", "10.0.0.0/8 ", ":@x",         "[::1]/129",   "[::1]:", "::1:@x:y:z:1:2:3:4:5"};
+	static const char *wrong[] = {"",
+				      "x",
+				      "10.0.0.0/8:",
+				      "10.0.0.0/8x",
+				      "[::1",
+				      "[::1]x",
+				      "[]",
+				      "[",
+				      "10.0.0.0/8 ",
+				      ":@x",
+				      "[::1]/129",
+				      "[::1]:",
+				      "::1:@x:y:z:1:2:3:4:5"};
 	struct relay_entry e;
 
 	for (size_t i = 0; i < ARRAY_N(wrong); i++)

@@ -9,16 +9,21 @@ static const struct {
 	struct received_from from;
 	const char          *line;
 } cases[] = {
-	{{SPAN("client.host"), SPAN_NONE, SPAN_NONE, SPAN("10.0.0.9"), SPAN("srv.host"), "QMTP"},
+	{{SPAN("client.host"), SPAN_NONE, SPAN_NONE, SPAN("10.0.0.9"), SPAN("srv.host"),
+	  "QMTP"},
 	 "Received: from client.host (10.0.0.9)\n  by srv.host with QMTP; " DATE "\n"},
-	{{SPAN("client.host"), SPAN("other"), SPAN("joe"), SPAN("10.0.0.9"), SPAN("srv.host"), "ESMTP"},
-	 "Received: from client.host (HELO other) (joe@10.0.0.9)\n  by srv.host with ESMTP; " DATE "\n"},
+	{{SPAN("client.host"), SPAN("other"), SPAN("joe"), SPAN("10.0.0.9"), SPAN("srv.host"),
+	  "ESMTP"},
+	 "Received: from client.host (HELO other) (joe@10.0.0.9)\n  by srv.host with "
+	 "ESMTP; " DATE "\n"},
 	{{SPAN("client.host"), SPAN("CLIENT.host"), SPAN_NONE, SPAN("::1"), SPAN("s"), "SMTP"},
 	 "Received: from client.host (::1)\n  by s with SMTP; " DATE "\n"},
 	{{SPAN_NONE, SPAN_NONE, SPAN("us er<x"), SPAN_NONE, SPAN_NONE, "SMTP"},
 	 "Received: from unknown (us?er?x@unknown)\n  by unknown with SMTP; " DATE "\n"},
-	{{SPAN("h"), SPAN("x)\n\nX: (\0\"\xff;"), SPAN_NONE, SPAN("[1.2.3.4]"), SPAN("s"), "SMTP"},
-	 "Received: from h (HELO x\?\?\?X:\?\?\?\?\?\?) ([1.2.3.4])\n  by s with SMTP; " DATE "\n"},
+	{{SPAN("h"), SPAN("x)\n\nX: (\0\"\xff;"), SPAN_NONE, SPAN("[1.2.3.4]"), SPAN("s"),
+	  "SMTP"},
+	 "Received: from h (HELO x\?\?\?X:\?\?\?\?\?\?) ([1.2.3.4])\n  by s with SMTP; " DATE
+	 "\n"},
 };
 
 static void network(void **state)
@@ -44,7 +49,8 @@ static void invoked(void **state)
 	for (size_t i = 0; i < ARRAY_N(who); i++) {
 		buf_clear(&b);
 		assert_true(received_invoked(&b, 9329, who[i], WALL));
-		snprintf(want, sizeof want, "Received: (qmail 9329 invoked %s); " DATE "\n", who[i]);
+		snprintf(want, sizeof want, "Received: (qmail 9329 invoked %s); " DATE "\n",
+			 who[i]);
 		assert_span(buf_span(&b), want);
 	}
 	buf_free(&b);

@@ -16,7 +16,9 @@
 static char *child_argv[] = {"quire-test", "--child", NULL};
 
 /* In the child: says what is wrong and ends; the parent sees the status. */
-#define need(cond) ((cond) ? (void)0 : (fprintf(stderr, "child: line %d: %s\n", __LINE__, #cond), _exit(1)))
+#define need(cond)                                                                             \
+	((cond) ? (void)0                                                                      \
+		: (fprintf(stderr, "child: line %d: %s\n", __LINE__, #cond), _exit(1)))
 
 static pid_t start_child(void (*body)(void), int *ret_sock)
 {
@@ -27,7 +29,8 @@ static pid_t start_child(void (*body)(void), int *ret_sock)
 	pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
-		if (pair[1] != ROLE_START_FD && (dup2(pair[1], ROLE_START_FD) < 0 || close(pair[1]) < 0))
+		if (pair[1] != ROLE_START_FD &&
+		    (dup2(pair[1], ROLE_START_FD) < 0 || close(pair[1]) < 0))
 			_exit(2);
 		if (pair[0] != ROLE_START_FD)
 			close(pair[0]);
@@ -47,7 +50,8 @@ static int status_of(pid_t pid)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
 }
 
-static void send_frame(int sock, uint16_t type, const void *body, size_t body_n, struct span tail, int fd)
+static void send_frame(int sock, uint16_t type, const void *body, size_t body_n,
+		       struct span tail, int fd)
 {
 	assert_true(wire_write_now(sock, type, body, body_n, tail, fd));
 }
@@ -118,7 +122,8 @@ static void hears_everything_before_go(void)
 	need(r.privileged && r.shard == 2 && r.index == 3 && r.count == 4);
 	need(span_eq(control_me(r.control), SPAN("first")));
 	need(control_raw(r.control, "rcpthosts", &there).n >= 3u << 20);
-	need(r.listeners_n == 1 && r.listeners[0].kind == LISTEN_SMTP && is_open(r.listeners[0].fd));
+	need(r.listeners_n == 1 && r.listeners[0].kind == LISTEN_SMTP &&
+	     is_open(r.listeners[0].fd));
 	need(r.peers_n == 2 && r.peers[0].role == ROLE_JOURNALD && r.peers[1].index == 1);
 	need(is_open(r.peers[0].fd) && is_open(r.peers[1].fd));
 	need(r.files[FILE_USERS_CDB] >= 0 && r.files[FILE_JOURNAL_DIR] == -1);
@@ -293,22 +298,30 @@ static void trouble_is_told_to_start(void **state)
 	close(sock);
 }
 
+static void begins(void)
+{
+	struct role r;
+
+	role_begin(&r, "test", "is a test", 2, child_argv);
+	_exit(5);
+}
+
 static void wrong_frames_end_it(void **state)
 {
 	struct msg_file f = {.kind = FILES};
 	int sock;
-	pid_t pid = start_child(has_trouble, &sock);
+	pid_t pid = start_child(begins, &sock);
 
 	send_frame(sock, MSG_STORED, NULL, 0, SPAN_NONE, -1);
 	assert_int_equal(status_of(pid), 111);
 	close(sock);
 
-	pid = start_child(has_trouble, &sock);
+	pid = start_child(begins, &sock);
 	send_frame(sock, MSG_FILE, &f, sizeof f, SPAN_NONE, an_fd());
 	assert_int_equal(status_of(pid), 111);
 	close(sock);
 
-	pid = start_child(has_trouble, &sock);
+	pid = start_child(begins, &sock);
 	send_frame(sock, MSG_GO, NULL, 0, SPAN_NONE, -1);       /* nothing was sent */
 	assert_int_equal(status_of(pid), 111);
 	close(sock);
@@ -332,7 +345,11 @@ static void by_hand_it_says_what_it_is(void **state)
 	static const struct {
 		char *arg;
 		int   status;
-	} cases[] = {{NULL, 100}, {"--help", 0}, {"--version", 0}, {"--what", 100}, {"--child", 100}};
+	} cases[] = {{NULL, 100},
+		     {"--help", 0},
+		     {"--version", 0},
+		     {"--what", 100},
+		     {"--child", 100}};
 
 	for (size_t i = 0; i < ARRAY_N(cases); i++) {
 		int sock;

@@ -50,7 +50,8 @@ static void rewriting(void **state)
 	for (size_t i = 0; i < ARRAY_N(cases); i++) {
 		struct span got;
 
-		assert_int_equal(rewrite(r, span_str(cases[i].addr), &b, &got), cases[i].channel);
+		assert_int_equal(rewrite(r, span_str(cases[i].addr), &b, &got),
+				 cases[i].channel);
 		assert_span(got, cases[i].rewritten);
 	}
 	buf_free(&b);
@@ -100,7 +101,8 @@ static void what_does_not_fit_is_left_alone(void **state)
 		struct buf b;
 
 		buf_init(&b, max);
-		assert_int_equal(rewrite(r, SPAN("u@vd.orgxxxxxxxx"), &b, &got), CHANNEL_REMOTE);
+		assert_int_equal(rewrite(r, SPAN("u@vd.orgxxxxxxxx"), &b, &got),
+				 CHANNEL_REMOTE);
 		assert_span(got, "u@vd.orgxxxxxxxx");
 		rewrite(r, SPAN("no%vd.org"), &b, &got);        /* anything but a crash */
 		buf_free(&b);
@@ -137,10 +139,17 @@ static void routes_by_domain(void **state)
 		const char *domain, *host;            /* host NULL: no route */
 		unsigned    port;
 	} finds[] = {
-		{"a.b.c", "relay1", 25},  {"A.B.C", "relay1", 25}, {"x.b.c", "relay2", 26},
-		{"y.x.b.c", "relay2", 26}, {"b.c", "relay3", 27},   {"ex.b.c", "", 25},
-		{"v6.example", "[::1]", 2525}, {"v6.plain", "[::1]", 25}, {"bad.port", "relay", 25},
-		{"twice", "second", 25},   {"", "relay3", 27},
+		{"a.b.c", "relay1", 25},
+		{"A.B.C", "relay1", 25},
+		{"x.b.c", "relay2", 26},
+		{"y.x.b.c", "relay2", 26},
+		{"b.c", "relay3", 27},
+		{"ex.b.c", "", 25},
+		{"v6.example", "[::1]", 2525},
+		{"v6.plain", "[::1]", 25},
+		{"bad.port", "relay", 25},
+		{"twice", "second", 25},
+		{"", "relay3", 27},
 	};
 	struct control *c = control_new();
 	struct routes *r, *none = routes_new(c, "smtproutes", 25);

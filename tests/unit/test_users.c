@@ -62,11 +62,13 @@ static void the_records_of_qmail_newu(void **state)
 	};
 	const char *why;
 	unsigned bad;
-	struct cdb_file *c = compiled(SPAN("=joe:games:5:60:/home/joe:::\n"
-	                                   "+joe-:games:5:60:/home/joe:-::\n"
-	                                   "+:man:6:12:/home/ali:-::\n"
-	                                   "+Upper-:man:6:12:/home/ali:-:::: text that is ignored\n"
-	                                   ".\nwhat follows does not count"), &bad, &why);
+	struct cdb_file *c =
+		compiled(SPAN("=joe:games:5:60:/home/joe:::\n"
+			      "+joe-:games:5:60:/home/joe:-::\n"
+			      "+:man:6:12:/home/ali:-::\n"
+			      "+Upper-:man:6:12:/home/ali:-:::: text that is ignored\n"
+			      ".\nwhat follows does not count"),
+			 &bad, &why);
 
 	for (size_t i = 0; i < ARRAY_N(records); i++) {
 		struct span got;
@@ -140,13 +142,17 @@ static void exact_then_the_longest_beginning(void **state)
 	for (size_t i = 0; i < ARRAY_N(cases); i++) {
 		struct user u;
 
-		assert_int_equal(users_find(c, NULL, span_str(cases[i].local), &arena, &u), USERS_OK);
+		assert_int_equal(users_find(c, NULL, span_str(cases[i].local), &arena, &u),
+				 USERS_OK);
 		assert_span(u.user, cases[i].user);
 		assert_span(u.home, cases[i].home);
 		assert_span(u.dash, cases[i].dash);
 		assert_span(u.ext, cases[i].ext);
 		assert_int_equal(u.uid, cases[i].uid);
-		assert_int_equal(u.gid, cases[i].uid == 6 ? 12 : cases[i].uid * 10 + (cases[i].uid == 5 ? 10 : 0));
+		assert_int_equal(u.gid,
+				 cases[i].uid == 6
+					 ? 12
+					 : cases[i].uid * 10 + (cases[i].uid == 5 ? 10 : 0));
 	}
 	cdb_file_free(c);
 }
@@ -180,20 +186,53 @@ static void records_that_are_none(void **state)
 		bool        wild;
 	} cases[] = {
 		{SPAN("!joe\0"), SPAN("games"), true},
-		{SPAN("!joe\0"), SPAN("games\0x\0" "60\0/h\0\0"), true},
-		{SPAN("!joe\0"), SPAN("games\0" "5\0" "99999999999\0/h\0\0"), true},
-		{SPAN("!joe\0"), SPAN("games\0" "5\0" "60\0/h"), true},
+		{SPAN("!joe\0"),
+		 SPAN("games\0x\0"
+		      "60\0/h\0\0"),
+		 true},
+		{SPAN("!joe\0"),
+		 SPAN("games\0"
+		      "5\0"
+		      "99999999999\0/h\0\0"),
+		 true},
+		{SPAN("!joe\0"),
+		 SPAN("games\0"
+		      "5\0"
+		      "60\0/h"),
+		 true},
 		{SPAN("!joe\0"), SPAN(""), true},
-		{SPAN("!other\0"), SPAN("games\0" "5\0" "60\0/h\0\0"), false},  /* no wildcard record */
+		{SPAN("!other\0"),
+		 SPAN("games\0"
+		      "5\0"
+		      "60\0/h\0\0"),
+		 false}, /* no wildcard record */
 	};
 
 	for (size_t i = 0; i < ARRAY_N(cases); i++) {
 		struct cdb_file *c = raw_cdb(cases[i].key, cases[i].data, cases[i].wild);
 		struct user u;
 
-		assert_int_equal(users_find(c, "/q/alias", SPAN("joe"), &arena, &u), USERS_BAD_CDB);
+		assert_int_equal(users_find(c, "/q/alias", SPAN("joe"), &arena, &u),
+				 USERS_BAD_CDB);
 		cdb_file_free(c);
 	}
+}
+
+/* The record of the empty key says where a look-up is worth it; another qmail believes it, too.
+ */
+static void a_beginning_counts_only_if_its_last_byte_is_known(void **state)
+{
+	struct cdb_file *c = raw_cdb(SPAN("!jo"), SPAN("games\0" "5\0" "60\0/h\0-\0"), true);
+	struct user u;
+
+	assert_int_equal(users_find(c, "/q/alias", SPAN("joe"), &arena, &u), USERS_OK);
+	assert_span(u.home, "/q/alias");
+	cdb_file_free(c);
+	c = raw_cdb(SPAN("!jo-"), SPAN("games\0" "5\0" "60\0/h\0-\0"), true);
+	assert_int_equal(users_find(c, "/q/alias", SPAN("jo-e"), &arena, &u), USERS_OK);
+	assert_span(u.home, "/h");
+	assert_span(u.ext, "e");
+	cdb_file_free(c);
 }
 
 static void one_users_own_home(void **state)
@@ -235,12 +274,14 @@ static const struct {
 	{"alias", "/q/alias", 7790, 0, ACCOUNT_OK, ACCOUNT_OK},
 };
 
-static enum account_result test_find(void *ctx, const char *name, struct arena *a, struct user *ret)
+static enum account_result test_find(void *ctx, const char *name, struct arena *a,
+				     struct user *ret)
 {
 	bool no_alias = ctx != NULL;
 
 	for (size_t i = 0; i < ARRAY_N(accounts); i++) {
-		if (strcmp(accounts[i].name, name) != 0 || (no_alias && strcmp(name, "alias") == 0))
+		if (strcmp(accounts[i].name, name) != 0 ||
+		    (no_alias && strcmp(name, "alias") == 0))
 			continue;
 		ret->user = span_str(accounts[i].name);
 		ret->home = span_str(accounts[i].home);
@@ -301,7 +342,8 @@ static void the_password_file(void **state)
 		assert_span(u.dash, cases[i].dash);
 		assert_span(u.ext, cases[i].ext);
 	}
-	assert_int_equal(users_by_password(&no_alias, SPAN("nobody"), &arena, &u), USERS_NO_ALIAS);
+	assert_int_equal(users_by_password(&no_alias, SPAN("nobody"), &arena, &u),
+			 USERS_NO_ALIAS);
 	assert_int_equal(users_by_password(&no_alias, SPAN("joe"), &arena, &u), USERS_OK);
 }
 
@@ -311,7 +353,8 @@ static void the_real_password_file(void **state)
 	struct user u;
 	enum users_result got = users_find(NULL, NULL, SPAN("root"), &arena, &u);
 
-	assert_true(got == USERS_NO_ALIAS || (got == USERS_OK && span_eq(u.user, SPAN("alias"))));
+	assert_true(got == USERS_NO_ALIAS ||
+		    (got == USERS_OK && span_eq(u.user, SPAN("alias"))));
 }
 
 static void a_full_arena_is_temporary(void **state)
@@ -320,7 +363,9 @@ static void a_full_arena_is_temporary(void **state)
 	struct user u;
 
 	arena_init(&small, 16, 16);
-	assert_int_equal(users_find(NULL, "/a/long/enough/path/to/fill/it", SPAN("x"), &small, &u), USERS_TEMP);
+	assert_int_equal(
+		users_find(NULL, "/a/long/enough/path/to/fill/it", SPAN("x"), &small, &u),
+		USERS_TEMP);
 	arena_fini(&small);
 }
 
@@ -331,6 +376,7 @@ int main(void)
 		cmocka_unit_test(wrong_lines_are_named),
 		cmocka_unit_test(exact_then_the_longest_beginning),
 		cmocka_unit_test(records_that_are_none),
+		cmocka_unit_test(a_beginning_counts_only_if_its_last_byte_is_known),
 		cmocka_unit_test(one_users_own_home),
 		cmocka_unit_test(the_password_file),
 		cmocka_unit_test(the_real_password_file),
