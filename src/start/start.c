@@ -226,6 +226,25 @@ static bool tell_peers(struct child *c, int sock)
 	return true;
 }
 
+/* In frames: a list of a million domains is larger than one. */
+static bool tell_control(struct start *st, int sock)
+{
+	struct span rest = buf_span(&st->packed), piece;
+
+	while (control_piece(&rest, &piece))
+		if (!wire_write_now(sock, MSG_CONTROL, NULL, 0, piece, -1))
+			return false;
+	return true;
+}
+
+static void retell_control(struct child *c)
+{
+	struct span rest = buf_span(&c->st->packed), piece;
+
+	while (control_piece(&rest, &piece))
+		wire_send(&c->wire, MSG_CONTROL, NULL, 0, piece);
+}
+
 static bool tell_everything(struct child *c, int sock)
 {
 	struct start   *st = c->st;
@@ -233,8 +252,7 @@ static bool tell_everything(struct child *c, int sock)
 	                        .count = role_procs(c->spec, st->control)};
 
 	if (!wire_write_now(sock, MSG_HOME, &home, sizeof home, span_str(st->home), -1) ||
-	    !wire_write_now(sock, MSG_CONTROL, NULL, 0, buf_span(&st->packed), -1) ||
-	    !tell_listeners(st, sock, c->spec))
+	    !tell_control(st, sock) || !tell_listeners(st, sock, c->spec))
 		return false;
 	for (unsigned i = 0; i < ARRAY_N(c->spec->files); i++)
 		if (c->spec->files[i] && !tell_file(st, sock, c->spec->files[i]))
@@ -505,7 +523,7 @@ static void on_hup(struct start *st)
 	}
 	for (unsigned i = 0; i < st->children_n; i++)
 		if (st->children[i].wired && !st->children[i].spec->front)
-			wire_send(&st->children[i].wire, MSG_CONTROL, NULL, 0, buf_span(&st->packed));
+			retell_control(&st->children[i]);
 	replace_front(st);
 	log_note("event", "control files reread", NULL);
 }
@@ -615,7 +633,7 @@ int start_run(const struct start_options *o)
 
 	st->o = o;
 	st->control_fd = st->submit_fd = -1;
-	buf_init(&st->packed, CONTROL_TOTAL_MAX);
+	buf_init(&st->packed, CONTROL_PACKED_MAX);
 	buf_init(&st->why, 4096);
 	umask(022);
 	signal(SIGPIPE, SIG_IGN);
