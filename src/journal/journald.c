@@ -47,7 +47,7 @@
 #define ENTRIES_MAX   (1u << 20)                  /* open submissions of all peers: more than descriptors can be */
 #define RING_MIN      (8 * 1024 * 1024)           /* a batch is an eighth of it: it must hold any part, any outcome */
 #define SEGMENT_MIN   (4 * 1024 * 1024)           /* the same: two batches fit a segment */
-#define LOCK_TRIES    20                          /* a killed one's lock can outlive it: 5 seconds, with disk.h's own */
+#define LOCK_TRIES    12                          /* a killed one's lock can outlive it: 3 seconds, with the disk's own tries */
 #define RECV_BUFS     64                          /* for run/submit: 1 MiB */
 #define DESCRIPTORS   4096                        /* door.h's guests, segments, peers */
 #define SPACE_MS      5000                        /* how old the known free space may be */

@@ -165,24 +165,12 @@ static bool sector_is_zero(const char *p)
 	return memcmp(p, zeros, SECTOR) == 0;
 }
 
-/* Whether a bad block has a sector that still holds the zeros of a new segment, where this
- * batch has bytes: then the write of this block was not finished.  Sectors that the batch
- * itself fills with zeros say nothing. */
-static bool has_old_sector(const char *block, const struct tail_batch *b, uint64_t index)
+/* Whether a bad block has a sector that still holds the zeros of a new segment, where no batch
+ * ever has only zeros: its tag, or the batch's head.  Then its write was not finished.  Zeros
+ * elsewhere say nothing, as mail may hold them. */
+static bool has_old_sector(const char *block, uint64_t index)
 {
-	uint64_t end = BLOCK_DATA;
-
-	if (b->head_ok) {
-		uint64_t payload = sizeof b->head + (uint64_t)b->head.payload_n;
-
-		end = payload > index * BLOCK_DATA ? payload - index * BLOCK_DATA : 0;
-	} else if (index == 0) {
-		end = sizeof b->head;
-	}
-	for (uint64_t at = 0; at < BLOCK_SIZE; at += SECTOR)
-		if ((at < end || at + SECTOR == BLOCK_SIZE) && sector_is_zero(block + at))
-			return true;
-	return false;
+	return sector_is_zero(block + BLOCK_SIZE - SECTOR) || (index == 0 && sector_is_zero(block));
 }
 
 static struct tail_batch tail_batch(struct walk *w)
@@ -218,7 +206,7 @@ static enum tail judge_batch(struct walk *w, const struct tail_batch *b)
 		const char *p = blocks_at(w, w->pos + i * BLOCK_SIZE, 1);
 		enum block_kind kind = block_kind(p, w->incarnation, &t);
 
-		if (kind == BLOCK_OLD || (kind == BLOCK_BAD && has_old_sector(p, b, i)))
+		if (kind == BLOCK_OLD || (kind == BLOCK_BAD && has_old_sector(p, i)))
 			return TAIL_TORN;
 	}
 	/* All of it is there.  Without its head, it must also say where it ends. */

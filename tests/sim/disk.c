@@ -196,9 +196,12 @@ void simdisk_kill(struct disk *d)
 	s->fuse = 0;
 }
 
-void simdisk_fuse(struct disk *d, uint64_t calls)
+uint64_t simdisk_fuse(struct disk *d, uint64_t calls)
 {
+	uint64_t was = of(d)->fuse;
+
 	of(d)->fuse = calls;
+	return was;
 }
 
 bool simdisk_is_dead(const struct disk *d)

@@ -17,6 +17,7 @@
 #define RING_SIZE    (1024 * 1024)
 #define SHARD        5
 #define RUNS_MAX     512
+#define AMBIGUOUS_MAX 64
 #define START_US     UINT64_C(1000000000)
 
 /* What was added, and what must come back. */
@@ -60,10 +61,9 @@ struct world {
 	const struct guest *guest;
 	void          *guest_state;
 	struct {
-		char     name[SEGMENT_NAME_MAX];
-		uint64_t byte;
-		unsigned bit;
-	} rot;
+		uint64_t from, to;
+	} ambiguous[AMBIGUOUS_MAX];               /* batches that were torn inside a block: said for ever */
+	unsigned       ambiguous_n;
 };
 
 struct world_counts world_counts;
@@ -122,7 +122,8 @@ static void model_add(struct world *w, const struct rec_head *h, const struct sp
 	size_t n = 0;
 
 	for (int i = 0; i < pieces_n; i++) {
-		memcpy(flat + n, pieces[i].p, pieces[i].n);
+		if (pieces[i].n > 0)
+			memcpy(flat + n, pieces[i].p, pieces[i].n);
 		n += pieces[i].n;
 	}
 	if (r->n == r->cap) {
@@ -330,6 +331,25 @@ static bool world_is_dark(struct world *w)
 	return simdisk_is_dead(w->disk);
 }
 
+static void note_ambiguous(struct world *w, const struct journal_end *end)
+{
+	world_counts.ambiguous++;
+	for (unsigned i = 0; i < w->ambiguous_n; i++)
+		if (w->ambiguous[i].from == end->damage_from)
+			return;
+	check(w->ambiguous_n < AMBIGUOUS_MAX);
+	w->ambiguous[w->ambiguous_n].from = end->damage_from;
+	w->ambiguous[w->ambiguous_n++].to = end->damage_to;
+}
+
+static bool is_ambiguous(const struct world *w, uint64_t pos)
+{
+	for (unsigned i = 0; i < w->ambiguous_n; i++)
+		if (pos >= w->ambiguous[i].from && pos < w->ambiguous[i].to)
+			return true;
+	return false;
+}
+
 /* One record that a MSG points to. */
 static void look_up(struct world *w, struct reader *r, const struct added *a)
 {
@@ -352,26 +372,34 @@ static void look_up_some(struct world *w, struct reader *r)
 	}
 }
 
+static void walk_opened(struct world *w, struct reader *r)
+{
+	struct cursor c = {0};
+	struct record rec;
+	enum read_result got;
+
+	while ((got = reader_next(r, true, &rec)) == READ_OK || (got == READ_DAMAGE && is_ambiguous(w, rec.pos))) {
+		if (got == READ_OK)
+			cursor_take(w, &c, &rec);
+	}
+	if (world_is_dark(w))
+		return;
+	if (got != READ_END)
+		world_fail("the reader says %d at %" PRIu64, (int)got, rec.pos);
+	cursor_ends(w, &c);
+	look_up_some(w, r);
+}
+
 static void walk_all(struct world *w)
 {
 	struct reader *r = reader_new(w->disk, NULL, SEGMENT_SIZE, SHARD);
-	struct cursor c = {0};
-	struct record rec;
 	struct buf why;
-	enum read_result got = READ_END;
 
 	buf_init(&why, 512);
 	if (reader_open(r, &why) == 0)
-		while ((got = reader_next(r, true, &rec)) == READ_OK)
-			cursor_take(w, &c, &rec);
+		walk_opened(w, r);
 	else if (!world_is_dark(w))
 		world_fail("the reader can't open the journal: %.*s", SPAN_ARG(buf_span(&why)));
-	if (!world_is_dark(w)) {
-		if (got != READ_END)
-			world_fail("the reader says %d at %" PRIu64, (int)got, rec.pos);
-		cursor_ends(w, &c);
-		look_up_some(w, r);
-	}
 	buf_free(&why);
 	reader_free(r);
 }
@@ -384,7 +412,9 @@ static bool recover(struct world *w, struct journal_end *ret)
 
 	if (world_is_dark(w))
 		return false;
-	if (verdict != RECOVERED_EMPTY && verdict != RECOVERED_CLEAN && verdict != RECOVERED_TORN)
+	if (verdict == RECOVERED_AMBIGUOUS)
+		note_ambiguous(w, ret);
+	else if (verdict != RECOVERED_EMPTY && verdict != RECOVERED_CLEAN && verdict != RECOVERED_TORN)
 		world_fail("recovery says %d: %.*s", (int)verdict, SPAN_ARG(buf_span(&ret->why)));
 	if (verdict == RECOVERED_EMPTY && w->epoch)
 		world_fail("the journal is gone");
@@ -398,6 +428,111 @@ static bool recover(struct world *w, struct journal_end *ret)
 	if (verdict != RECOVERED_EMPTY && !world_is_dark(w))
 		walk_all(w);
 	return !world_is_dark(w);
+}
+
+/* ---- rot: one bit of something that was promised ---- */
+
+struct rot {
+	struct added *hit;
+	char          name[SEGMENT_NAME_MAX];
+	uint64_t      byte;
+	unsigned      bit;
+};
+
+static bool rot_pick(struct world *w, struct rot *ret)
+{
+	struct run *run;
+	uint64_t at;
+
+	if (!w->runs_n)
+		return false;
+	run = &w->runs[rand_below(w->runs_n)];
+	if (!run->acked)
+		return false;
+	/* The end of what was promised is where damage and a torn tail look most alike. */
+	ret->hit = &run->v[rand_below(2) ? run->acked - 1 : rand_below(run->acked)];
+	at = ret->hit->pos % BLOCK_SIZE + rand_below(sizeof(struct rec_head) + ret->hit->n);
+	ret->byte = ret->hit->pos % SEGMENT_SIZE / BLOCK_SIZE * BLOCK_SIZE + payload_to_bytes(at);
+	ret->bit = (unsigned)rand_below(8);
+	segment_name(ret->name, FILE_SEGMENT, ret->hit->pos / SEGMENT_SIZE);
+	return true;
+}
+
+/* Where an added record is in all lists joined, from *at on; SIZE_MAX: nowhere. */
+static size_t find_added(struct world *w, const struct record *r, size_t from)
+{
+	size_t at = 0;
+
+	for (unsigned i = 0; i < w->runs_n; at += w->runs[i].seen, i++)
+		for (size_t k = from > at ? from - at : 0; k < w->runs[i].seen; k++)
+			if (is_same(&w->runs[i].v[k], r))
+				return at + k;
+	return SIZE_MAX;
+}
+
+/* Walks a damaged journal: nothing may be changed or invented, and what is missing must be in
+ * one place.  Returns how often damage was said. */
+static unsigned walk_rotten(struct world *w, size_t *ret_gaps)
+{
+	struct reader *r = reader_new(w->disk, NULL, SEGMENT_SIZE, SHARD);
+	enum read_result got;
+	struct record rec;
+	struct buf why;
+	unsigned damages = 0;
+	size_t next = 0, total = 0;
+
+	*ret_gaps = 0;
+	buf_init(&why, 512);
+	if (reader_open(r, &why))
+		world_fail("a journal with one bad bit can't be opened: %.*s", SPAN_ARG(buf_span(&why)));
+	while ((got = reader_next(r, true, &rec)) == READ_OK || got == READ_DAMAGE) {
+		size_t at;
+
+		if (got == READ_DAMAGE) {
+			damages += !is_ambiguous(w, rec.pos);
+			continue;
+		}
+		if (!is_mail(rec.head.type))
+			continue;
+		at = find_added(w, &rec, next);
+		if (at == SIZE_MAX)
+			world_fail("behind damage, a record that was never added, at %" PRIu64, rec.pos);
+		*ret_gaps += at != next;
+		next = at + 1;
+	}
+	for (unsigned i = 0; i < w->runs_n; i++)
+		total += w->runs[i].seen;
+	*ret_gaps += next != total;
+	buf_free(&why);
+	reader_free(r);
+	return damages;
+}
+
+/* Flips a bit in promised mail, expects that somebody says so and that nothing else is lost,
+ * and flips it back. */
+static void rot(struct world *w)
+{
+	struct journal_end end;
+	struct rot rot;
+	enum recovered verdict;
+	size_t gaps;
+	unsigned damages;
+
+	if (!rot_pick(w, &rot) || !simdisk_rot(w->disk, rot.name, rot.byte, rot.bit))
+		return;
+	world_counts.rotten++;
+	verdict = journal_recover(w->disk, &end);
+	if (verdict == RECOVERED_FAILED)
+		world_fail("one bad bit: recovery fails: %.*s", SPAN_ARG(buf_span(&end.why)));
+	damages = walk_rotten(w, &gaps);
+	if (!damages)
+		world_fail("a bad bit at %s byte %" PRIu64 " passes in silence (recovery says %d: %.*s)",
+			   rot.name, rot.byte, (int)verdict, SPAN_ARG(buf_span(&end.why)));
+	if (gaps > 1)
+		world_fail("a bad bit at %s byte %" PRIu64 " costs records in %zu places", rot.name, rot.byte, gaps);
+	world_counts.rot_found++;
+	journal_end_fini(&end);
+	check(simdisk_rot(w->disk, rot.name, rot.byte, rot.bit));
 }
 
 /* ---- a round ---- */
@@ -445,6 +580,8 @@ static void follow(struct world *w, unsigned records_max)
 			w->caught_up = true;
 			return;
 		}
+		if (got == READ_DAMAGE && is_ambiguous(w, r.pos))
+			continue;
 		if (got != READ_OK)
 			world_fail("the follower gets %d at %" PRIu64, (int)got, r.pos);
 		if (r.pos >= world_durable(w))
@@ -496,6 +633,9 @@ static void kill_journald(struct world *w)
 	journald_ends(w);
 	if (rand_below(2))
 		follower_free(w);
+	else if (w->guest_state && w->caught_up && w->guest->gone)
+		w->guest->gone(w->guest_state);
+	w->caught_up = false;
 	ring_unmap(&w->ring);
 }
 
@@ -533,6 +673,12 @@ static void start_journald(struct world *w)
 		if (rand_below(8) == 0)
 			simdisk_fuse(w->disk, 1 + rand_below(60));
 		good = recover(w, &end);
+		if (good && rand_below(3) == 0) {
+			uint64_t left = simdisk_fuse(w->disk, 0);
+
+			rot(w);
+			simdisk_fuse(w->disk, left);
+		}
 		if (good) {
 			if (ring_make(&w->ring, RING_SIZE, SEGMENT_SIZE))
 				world_fail("no ring");

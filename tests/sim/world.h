@@ -26,13 +26,14 @@ struct guest {
 	void *(*begin)(struct world *w);                             /* a run begins: the journal is open, nothing is known */
 	void  (*record)(void *g, const struct record *r);            /* durable; all of the journal, from its beginning */
 	void  (*caught_up)(void *g);                                 /* what was durable when the run began has been seen */
+	void  (*gone)(void *g);                                      /* journald is; caught_up comes again.  May be NULL */
 	void  (*step)(void *g);                                      /* once a pass, after caught_up; make work here */
 	void  (*end)(void *g);                                       /* power is gone: free memory, nothing else */
 	void  (*over)(struct world *w);                              /* after the last run: check what must be true then */
 };
 
 struct world_counts {
-	uint64_t rounds, records, acked, power_losses, kills, torn, eios, fuses, landed_late, seals, long_manifests,
+	uint64_t rounds, records, acked, power_losses, kills, torn, ambiguous, eios, fuses, landed_late, seals, long_manifests,
 		ring_missed, idle_marks, rotten, rot_found, guest_checks;
 };
 extern struct world_counts world_counts;
@@ -60,7 +61,7 @@ uint64_t     simdisk_next(struct disk *d);        /* when the next write complet
 void         simdisk_run(struct disk *d, uint64_t now_us);
 void         simdisk_power_loss(struct disk *d);  /* writes in flight: kept, lost, torn, reordered; open files stay their owners' to close */
 void         simdisk_kill(struct disk *d);        /* only the process is gone: its writes may still land, now or later */
-void         simdisk_fuse(struct disk *d, uint64_t calls);    /* the power goes in the so many'th call from now; 0: never */
+uint64_t     simdisk_fuse(struct disk *d, uint64_t calls);    /* the power goes in the so many'th call from now; 0: never; what it was */
 bool         simdisk_is_dead(const struct disk *d);           /* the fuse has blown */
 void         simdisk_fail_write(struct disk *d);  /* the next write that completes fails, with any part of it done */
 uint64_t     simdisk_eios(const struct disk *d);
