@@ -74,7 +74,10 @@ static struct arena_block *block_with(struct arena *a, size_t n)
 		return first;
 	if (n > left)
 		return NULL;
-	b = block_new(a, n > a->block_size / 4 ? n : (a->block_size < left ? a->block_size : left));
+	if (n <= a->block_size / 4)
+		b = block_new(a, a->block_size < left ? a->block_size : left);
+	else
+		b = block_new(a, n);
 	if (!b)
 		return NULL;
 	if (first && b->cap == n) {

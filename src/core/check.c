@@ -20,6 +20,6 @@ void check_failed(const char *cond, const char *file, int line)
 	if (n > (int)sizeof(text) - 1)
 		n = sizeof(text) - 1;
 	if (write(2, text, (size_t)n) < 0)
-		abort();                          /* nobody hears it; the core file says the same */
+		abort();                          /* unheard; the core file says the same */
 	abort();
 }

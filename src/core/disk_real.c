@@ -18,8 +18,9 @@
 
 #define FILL_CHUNK    (1024 * 1024)
 #define LOCK_NAME     "lock"
-#define LOCK_TRIES    5                           /* a ring keeps descriptors for some ms after a */
-#define LOCK_WAIT_MS  50                          /* SIGKILL, and with them the dead one's lock */
+/* A ring keeps descriptors for some ms after a SIGKILL, and with them the dead one's lock. */
+#define LOCK_TRIES    5
+#define LOCK_WAIT_MS  50
 #define PROBE_NAME    "direct-probe.tmp"
 
 struct disk_file {
@@ -41,7 +42,8 @@ static int status(int res)
 	return res < 0 ? -errno : 0;
 }
 
-static int real_list(struct disk *d, void (*each)(void *ctx, const char *name, uint64_t size), void *ctx)
+static int real_list(struct disk *d, void (*each)(void *ctx, const char *name, uint64_t size),
+                     void *ctx)
 {
 	int            fd = openat(real_of(d)->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR           *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -57,7 +59,9 @@ static int real_list(struct disk *d, void (*each)(void *ctx, const char *name, u
 	while (errno = 0, (e = readdir(dir))) {
 		struct stat st;
 
-		if (fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode))
+		if (fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;         /* gone meanwhile */
+		if (S_ISREG(st.st_mode))
 			each(ctx, e->d_name, (uint64_t)st.st_size);
 	}
 	error = -errno;
@@ -164,12 +168,14 @@ static int64_t write_all(int fd, const void *p, size_t n, uint64_t off, int how)
 	return (int64_t)done;
 }
 
-static int64_t real_write_now(struct disk *d, struct disk_file *f, const void *p, size_t n, uint64_t off)
+static int64_t real_write_now(struct disk *d, struct disk_file *f, const void *p, size_t n,
+                              uint64_t off)
 {
 	return write_all(f->fd, p, n, off, RWF_DSYNC);
 }
 
-static void real_write(struct disk *d, struct disk_file *f, struct op *op, const void *p, size_t n, uint64_t off)
+static void real_write(struct disk *d, struct disk_file *f, struct op *op, const void *p,
+                       size_t n, uint64_t off)
 {
 	check(d->loop);
 	loop_pwrite(d->loop, op, f->fd, p, n, (off_t)off, true);
@@ -184,8 +190,11 @@ static int real_fill(struct disk *d, struct disk_file *f, uint64_t size)
 	if (posix_memalign(&zeros, DISK_ALIGN, FILL_CHUNK) != 0)
 		return -ENOMEM;
 	memset(zeros, 0, FILL_CHUNK);
-	for (uint64_t off = 0; off < size && n >= 0; off += FILL_CHUNK)
-		n = write_all(f->fd, zeros, size - off < FILL_CHUNK ? size - off : FILL_CHUNK, off, 0);
+	for (uint64_t off = 0; off < size && n >= 0; off += FILL_CHUNK) {
+		size_t part = size - off < FILL_CHUNK ? size - off : FILL_CHUNK;
+
+		n = write_all(f->fd, zeros, part, off, 0);
+	}
 	free(zeros);
 	return n < 0 ? (int)n : real_sync(d, f);
 }
@@ -196,7 +205,8 @@ static int real_lock(struct disk *d)
 	struct timespec   pause = {.tv_nsec = LOCK_WAIT_MS * 1000000L};
 
 	if (r->lock_fd < 0)
-		r->lock_fd = openat(r->dir_fd, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
+		r->lock_fd = openat(r->dir_fd, LOCK_NAME,
+		                    O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
 	if (r->lock_fd < 0)
 		return -errno;
 	for (int tries = LOCK_TRIES;; tries--) {
@@ -267,11 +277,11 @@ static const char *direct_write(int fd)
 bool disk_direct_works(struct disk *d, const char **why_not)
 {
 	struct disk_real *r = real_of(d);
-	int               fd;
+	int               fd, how = open_flags(DISK_WRITE | DISK_CREATE | DISK_DIRECT);
 
 	check(d->calls == &real_calls);
 	unlinkat(r->dir_fd, PROBE_NAME, 0);       /* of one that was killed here */
-	fd = openat(r->dir_fd, PROBE_NAME, open_flags(DISK_WRITE | DISK_CREATE | DISK_DIRECT), 0600);
+	fd = openat(r->dir_fd, PROBE_NAME, how, 0600);
 	*why_not = fd < 0 ? strerror(errno) : direct_write(fd);
 	unlinkat(r->dir_fd, PROBE_NAME, 0);
 	if (fd >= 0)

@@ -35,7 +35,8 @@ static int read_all(int fd, struct buf *b)
 
 int file_read(int dir_fd, const char *name, struct buf *b)
 {
-	int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not stop us */
+	/* A FIFO must not stop us. */
+	int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	int error;
 
 	if (fd < 0)
@@ -61,8 +62,8 @@ bool file_write_all(int fd, struct span bytes)
 
 static int write_synced(int dir_fd, const char *name, struct span bytes, unsigned mode)
 {
-	int fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
-	int error = 0;
+	const int how = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW;
+	int       fd = openat(dir_fd, name, how, mode), error = 0;
 
 	if (fd < 0)
 		return -errno;
@@ -143,7 +144,7 @@ bool fd_raise_limit(unsigned long want)
 	if (getrlimit(RLIMIT_NOFILE, &r) < 0)
 		return false;
 	if (r.rlim_cur != RLIM_INFINITY && r.rlim_cur < want) {
-		struct rlimit more = {.rlim_cur = want, .rlim_max = r.rlim_max > want ? r.rlim_max : want};
+		struct rlimit more = {want, r.rlim_max > want ? r.rlim_max : want};
 
 		if (setrlimit(RLIMIT_NOFILE, &more) == 0)
 			return true;              /* root may go past the hard limit */

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define STARVED_MS      20                        /* a buffer may have come back unseen */
-#define STARVED_AT_ONCE 16                        /* waiters woken for one buffer: some are idle */
+#define STARVED_AT_ONCE 16                        /* woken for one buffer: some want none */
 
 struct loop_signals {
 	struct loop *loop;
@@ -205,7 +205,8 @@ void loop_accept(struct loop *l, struct op *op, int fd)
 	start(l, op, OP_ACCEPT, fd);
 }
 
-void loop_connect(struct loop *l, struct op *op, int fd, const struct sockaddr *addr, socklen_t n)
+void loop_connect(struct loop *l, struct op *op, int fd, const struct sockaddr *addr,
+                  socklen_t n)
 {
 	op->u.to.addr = addr;
 	op->u.to.n = n;
@@ -284,7 +285,8 @@ void loop_poll(struct loop *l, struct op *op, int fd, short events)
 	start(l, op, OP_POLL, fd);
 }
 
-void loop_pwrite(struct loop *l, struct op *op, int fd, const void *p, size_t n, off_t off, bool dsync)
+void loop_pwrite(struct loop *l, struct op *op, int fd, const void *p, size_t n, off_t off,
+                 bool dsync)
 {
 	op->u.io.out = p;
 	op->u.io.n = n;
@@ -310,7 +312,8 @@ void timer_init(struct timer *t, void (*fire)(struct timer *))
 void timer_set(struct loop *l, struct timer *t, uint64_t ms_from_now)
 {
 	uint64_t now = clock_mono_ms();
-	uint64_t due = ms_from_now > UINT64_MAX / 1000 - now ? UINT64_MAX / 1000 : now + ms_from_now;
+	uint64_t left = UINT64_MAX / 1000 - now;  /* due in microseconds must fit, too */
+	uint64_t due = now + (ms_from_now < left ? ms_from_now : left);
 
 	if (heap_has(&t->entry))
 		heap_move(&l->timers, &t->entry, due);
@@ -356,7 +359,8 @@ static void on_signals(struct op *op, int res, unsigned flags)
 	loop_poll(s->loop, &s->ready, s->fd, POLLIN);
 }
 
-void loop_signals(struct loop *l, const int *signos, void (*on_signal)(void *ctx, int signo), void *ctx)
+void loop_signals(struct loop *l, const int *signos, void (*on_signal)(void *ctx, int signo),
+                  void *ctx)
 {
 	struct loop_signals *s = mem_new(sizeof(*s));
 	sigset_t             set;

@@ -291,7 +291,7 @@ static int try_connect(struct op *op)
 
 	if (res == -EINPROGRESS || res == -EALREADY)
 		return -EAGAIN;
-	if (res == -EAGAIN)                       /* a unix socket's backlog: no event would come */
+	if (res == -EAGAIN)                       /* a unix backlog: no event would come */
 		return -ECONNREFUSED;
 	return res == -EISCONN ? 0 : res;
 }
@@ -310,7 +310,7 @@ static int try_poll(struct op *op)
 static int try_recv(struct epoller *e, struct op *op)
 {
 	uint32_t id;
-	char     probe;
+	char     probe, *at;
 	int      n;
 
 	if (e->bufs_free_n == 0) {
@@ -318,7 +318,8 @@ static int try_recv(struct epoller *e, struct op *op)
 		return n > 0 ? -ENOBUFS : n;
 	}
 	id = e->bufs_free[e->bufs_free_n - 1];
-	n = result(recv(op->fd, e->bufs + (size_t)id * LOOP_BUF_SIZE, LOOP_BUF_SIZE, MSG_DONTWAIT));
+	at = e->bufs + (size_t)id * LOOP_BUF_SIZE;
+	n = result(recv(op->fd, at, LOOP_BUF_SIZE, MSG_DONTWAIT));
 	if (n > 0) {
 		e->bufs_free_n--;
 		op->buf_id = id;
@@ -329,14 +330,16 @@ static int try_recv(struct epoller *e, struct op *op)
 
 static int try_once(struct epoller *e, struct op *op)
 {
+	const int sending = MSG_NOSIGNAL | MSG_DONTWAIT, receiving = MSG_CMSG_CLOEXEC | MSG_DONTWAIT;
+	const int accepted = SOCK_CLOEXEC | SOCK_NONBLOCK;
+
 	switch ((enum op_kind)op->kind) {
-	case OP_ACCEPT:  return result(accept4(op->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
+	case OP_ACCEPT:  return result(accept4(op->fd, NULL, NULL, accepted));
 	case OP_CONNECT: return try_connect(op);
 	case OP_RECV:    return try_recv(e, op);
-	case OP_SEND:
-		return result(send(op->fd, op->u.io.out, op->u.io.n, MSG_NOSIGNAL | MSG_DONTWAIT));
-	case OP_SENDMSG: return result(sendmsg(op->fd, op->u.msg, MSG_NOSIGNAL | MSG_DONTWAIT));
-	case OP_RECVMSG: return result(recvmsg(op->fd, op->u.msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT));
+	case OP_SEND:    return result(send(op->fd, op->u.io.out, op->u.io.n, sending));
+	case OP_SENDMSG: return result(sendmsg(op->fd, op->u.msg, sending));
+	case OP_RECVMSG: return result(recvmsg(op->fd, op->u.msg, receiving));
 	case OP_POLL:    return try_poll(op);
 	case OP_PWRITE:
 	case OP_PREAD:   break;

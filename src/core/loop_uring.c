@@ -21,8 +21,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define SQ_ENTRIES     1024                       /* starts gathered in one pass; more: one enter more */
-#define CQ_ENTRIES     8192                       /* completions in one pass; more wait in the kernel */
+#define SQ_ENTRIES     1024                       /* starts in one pass; more cost an enter more */
+#define CQ_ENTRIES     8192                       /* completions; more wait in the kernel */
 #define RECV_BUFS_MAX  32768                      /* the kernel's limit for one buffer ring */
 #define SUBMIT_TRIES   100                        /* EAGAIN: the kernel is short of memory */
 #define BUF_GROUP      0
@@ -83,7 +83,8 @@ static void prep(struct io_uring_sqe *sqe, const struct op *op)
 {
 	switch ((enum op_kind)op->kind) {
 	case OP_ACCEPT:
-		io_uring_prep_multishot_accept(sqe, op->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		io_uring_prep_multishot_accept(sqe, op->fd, NULL, NULL,
+		                               SOCK_CLOEXEC | SOCK_NONBLOCK);
 		return;
 	case OP_CONNECT:
 		io_uring_prep_connect(sqe, op->fd, op->u.to.addr, op->u.to.n);
@@ -206,7 +207,8 @@ static void submit_and_wait(struct uring *u, int64_t ms)
 	if (ms == 0)
 		n = io_uring_submit_and_get_events(&u->ring);
 	else
-		n = io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, ms < 0 ? NULL : &ts, NULL);
+		n = io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, ms < 0 ? NULL : &ts,
+		                                     NULL);
 	if (n >= 0 || n == -ETIME || n == -EINTR || n == -EAGAIN || n == -EBUSY)
 		return;
 	errno = -n;
@@ -268,7 +270,8 @@ static const struct loop_calls uring_calls = {
 static int ring_new(struct io_uring *ring)
 {
 	static const unsigned flags[] = {
-		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL,
+		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+			IORING_SETUP_SUBMIT_ALL,
 		IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL,
 		0,
 	};
@@ -286,18 +289,19 @@ static int ring_new(struct io_uring *ring)
 static bool has_ops(struct io_uring *ring)
 {
 	static const int needed[] = {
-		IORING_OP_ACCEPT,  IORING_OP_CONNECT, IORING_OP_RECV,     IORING_OP_SEND,
-		IORING_OP_SENDMSG, IORING_OP_RECVMSG, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL,
-		IORING_OP_WRITE,   IORING_OP_READ,
+		IORING_OP_ACCEPT,  IORING_OP_CONNECT,  IORING_OP_RECV,
+		IORING_OP_SEND,    IORING_OP_SENDMSG,  IORING_OP_RECVMSG,
+		IORING_OP_WRITE,   IORING_OP_READ,     IORING_OP_POLL_ADD,
+		IORING_OP_ASYNC_CANCEL,
 	};
+	const unsigned features = IORING_FEAT_EXT_ARG | IORING_FEAT_NODROP | IORING_FEAT_CQE_SKIP;
 	struct io_uring_probe *p = io_uring_get_probe_ring(ring);
 	bool                   all = p != NULL;
 
 	for (size_t i = 0; all && i < ARRAY_N(needed); i++)
 		all = io_uring_opcode_supported(p, needed[i]);
 	io_uring_free_probe(p);
-	return all && (ring->features & IORING_FEAT_EXT_ARG) && (ring->features & IORING_FEAT_NODROP) &&
-	       (ring->features & IORING_FEAT_CQE_SKIP);
+	return all && (ring->features & features) == features;
 }
 
 static void *map_pages(size_t n)

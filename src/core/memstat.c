@@ -3,7 +3,8 @@
 
 #include <stdint.h>
 
-__attribute__((weak)) int mallctl(const char *name, void *old, size_t *old_n, void *new, size_t new_n);
+__attribute__((weak)) int mallctl(const char *name, void *old, size_t *old_n, void *new,
+                                  size_t new_n);
 
 static size_t ask(const char *name)
 {
@@ -12,7 +13,7 @@ static size_t ask(const char *name)
 
 	if (!mallctl)
 		return 0;
-	mallctl("epoch", &epoch, &n, &epoch, n);  /* else the numbers are those of the last time */
+	mallctl("epoch", &epoch, &n, &epoch, n);  /* else the numbers are old ones */
 	n = sizeof(value);
 	return mallctl(name, &value, &n, NULL, 0) == 0 ? value : 0;
 }

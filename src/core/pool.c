@@ -15,7 +15,7 @@
 #define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
 #endif
 
-#define SLAB_BYTES   65536                        /* big enough that malloc's own cost vanishes */
+#define SLAB_BYTES   65536                        /* malloc's own cost vanishes in it */
 #define SLAB_OBJ_MIN 4                            /* where one object is huge */
 
 struct slab {

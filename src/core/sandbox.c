@@ -99,10 +99,12 @@ static void restrict_self(enum sandbox kind, const char *path)
 {
 	struct ruleset set;
 	size_t         set_n;
+	uint64_t       rights;
 	int            abi, rules;
 	bool           ok = true;
 
-	abi = (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+	abi = (int)syscall(SYS_landlock_create_ruleset, NULL, 0,
+	                   LANDLOCK_CREATE_RULESET_VERSION);
 	if (abi < 0) {
 		note_once("landlock");
 		return;
@@ -113,8 +115,9 @@ static void restrict_self(enum sandbox kind, const char *path)
 		note_once("landlock");
 		return;
 	}
+	rights = kind == SANDBOX_JOURNAL ? FS_JOURNAL : FS_READ;
 	if (path)
-		ok = allow(rules, path, (kind == SANDBOX_JOURNAL ? FS_JOURNAL : FS_READ) & set.fs);
+		ok = allow(rules, path, rights & set.fs);
 	if (!ok)
 		note_once(path);
 	else if (syscall(SYS_landlock_restrict_self, rules, 0) != 0)

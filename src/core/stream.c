@@ -117,7 +117,8 @@ static void finish(struct stream *st)
 
 static void want_recv(struct stream *st)
 {
-	if (st->dropping || st->connecting || st->eof || st->recv.armed || st->held_n >= STREAM_HELD_MAX)
+	if (st->dropping || st->connecting || st->eof || st->recv.armed ||
+	    st->held_n >= STREAM_HELD_MAX)
 		return;
 	loop_recv(st->loop, &st->recv, st->fd);
 }
@@ -330,7 +331,8 @@ static int make_socket(struct stream *st, int family, const struct sockaddr *bin
 	return bind(st->fd, bind_to, addr_n(bind_to)) < 0 ? errno : 0;
 }
 
-void stream_connect(struct stream *st, const struct sockaddr *to, socklen_t n, const struct sockaddr *bind_to)
+void stream_connect(struct stream *st, const struct sockaddr *to, socklen_t n,
+                    const struct sockaddr *bind_to)
 {
 	int error;
 

@@ -187,8 +187,8 @@ static struct map_slot *map_slot_of(const struct map *m, uint64_t key)
 {
 	if (m->n == 0)
 		return NULL;
-	for (size_t at = hash_number(key, m->seed) & (m->cap - 1);; at = (at + 1) & (m->cap - 1)) {
-		struct map_slot *s = &m->slots[at];
+	for (size_t at = hash_number(key, m->seed);; at++) {
+		struct map_slot *s = &m->slots[at & (m->cap - 1)];
 
 		if (!s->value)
 			return NULL;

@@ -25,7 +25,7 @@ static_check(sizeof(struct wire_head) % WIRE_ALIGN == 0);
 
 struct wire_fd {
 	struct wire_fd *next;
-	uint64_t        at;                       /* its frame's place in all bytes ever queued */
+	uint64_t        at;                       /* its frame's place in all bytes queued */
 	int             fd;
 };
 
@@ -249,7 +249,7 @@ static void handle_all(struct wire *w)
 	}
 	buf_drop_front(&w->in, at);
 	if (w->in.n == 0 && w->in.cap > 2 * w->in_want)
-		buf_free(&w->in);                 /* idle: hold no more than the next receive wants */
+		buf_free(&w->in);                 /* hold no more than the next receive wants */
 }
 
 /* The peer is gone and everything it said has been handled. */
@@ -373,10 +373,10 @@ void wire_send(struct wire *w, uint16_t type, const void *body, size_t body_n, s
 	queue(w, &f, -1);
 }
 
-void wire_send2(struct wire *w, uint16_t type, const void *body, size_t body_n, struct span tail,
-                struct span more)
+void wire_send2(struct wire *w, uint16_t type, const void *body, size_t body_n,
+                struct span tail, struct span more)
 {
-	struct frame f = {.type = type, .body = span_of(body, body_n), .tail = tail, .more = more};
+	struct frame f = {type, span_of(body, body_n), tail, more};
 
 	queue(w, &f, -1);
 }
@@ -502,7 +502,8 @@ static bool send_now(int sock, struct span bytes, int fd)
 	return true;
 }
 
-bool wire_write_now(int sock, uint16_t type, const void *body, size_t body_n, struct span tail, int fd)
+bool wire_write_now(int sock, uint16_t type, const void *body, size_t body_n, struct span tail,
+                    int fd)
 {
 	size_t           n = sizeof(struct wire_head) + body_n + tail.n;
 	struct wire_head h = {.n = (uint32_t)n, .type = type, .fds = fd >= 0};
