@@ -7,6 +7,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -16,8 +18,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -676,6 +681,58 @@ static void the_environment_chooses(void **state)
 	unsetenv("QUIRE_LOOP");
 }
 
+/* As container run times do it: io_uring_setup fails, all else works. */
+static bool refuse_io_uring(int error)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {ARRAY_N(code), code};
+
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+static int loop_where_refused(int error, const char *expect)
+{
+	struct loop *l;
+
+	if (!refuse_io_uring(error))
+		return 1;
+	l = loop_new(LOOP_AUTO, 4);
+	if (strcmp(loop_name(l), "epoll") != 0 || !strstr(loop_why_not_uring(l), expect))
+		return 2;
+	loop_free(l);
+	close(2);
+	loop_new(LOOP_URING, 4);                  /* dies with 111 */
+	return 3;
+}
+
+static void falls_back_where_io_uring_is_refused(void **state)
+{
+	static const struct {
+		int         error;
+		const char *expect;
+	} cases[] = {{EPERM, "not permitted"}, {ENOSYS, "has none"}, {ENOMEM, "memory"}};
+
+	unsetenv("QUIRE_LOOP");
+	for (size_t i = 0; i < ARRAY_N(cases); i++) {
+		int   status;
+		pid_t pid;
+
+		fflush(NULL);
+		pid = fork();
+		if (pid == 0)
+			_exit(loop_where_refused(cases[i].error, cases[i].expect));
+		waitpid(pid, &status, 0);
+		assert_true(WIFEXITED(status));
+		assert_int_equal(WEXITSTATUS(status), 111);
+	}
+}
+
 #define BOTH(f)                                                                             \
 	{#f " (io_uring)", f, setup_uring, teardown, NULL},                                 \
 	{                                                                                   \
@@ -705,6 +762,7 @@ int main(void)
 		BOTH(signals_are_not_lost_to_the_sync_thread),
 		BOTH(an_idle_loop_sleeps),
 		cmocka_unit_test(the_environment_chooses),
+		cmocka_unit_test(falls_back_where_io_uring_is_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
