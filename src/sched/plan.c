@@ -173,7 +173,7 @@ static void settle(struct plan *p, const struct msg_view *v)
 		message_settle(p, m, range_at(v->settles, i));
 	log_line("bounce msg %" PRIu64 " qp %" PRIu32, m->id, v->m->pid);
 	p->counts.bounced++;
-	message_check_end(p, m);
+	message_check_end(p, m);                  /* v is not to be used any more */
 }
 
 static void build(struct plan *p, struct load *l)
@@ -198,27 +198,36 @@ static void take_new(struct plan *p, struct load *l)
 	build(p, l);
 }
 
-static void on_msg(struct plan *p, const struct record *r)
+/* The load of a MSG that is new, or NULL. */
+static struct load *load_new_msg(struct plan *p, const struct record *r, const struct msg_view *v)
 {
 	struct message *m = message_find(p, r->head.id);
+	struct load    *l;
+
+	if (m)
+		m->pos = r->pos;                  /* a copy: the older one may be given up */
+	if (m || loads_is_over(&p->loads, r->head.id))
+		return NULL;
+	l = loads_get(&p->loads, r->head.id);
+	load_msg(&p->loads, l, r, v);
+	return l;
+}
+
+/* What settling leads to may read the journal, and then r's body is gone: so it is last to be
+ * looked at.  But a bounce's line stands in front of its own "new msg". */
+static void on_msg(struct plan *p, const struct record *r)
+{
 	struct msg_view v;
 	struct load    *l;
 
 	if (!msg_view(&r->head, r->body, &v))
 		return;                           /* a layout of a later version that may be skipped */
+	l = load_new_msg(p, r, &v);
 	if (v.m->parent)
 		settle(p, &v);
-	if (m) {
-		m->pos = r->pos;                  /* a copy: the older one may be given up */
-		return;
-	}
-	if (loads_is_over(&p->loads, r->head.id))
-		return;
-	l = loads_get(&p->loads, r->head.id);
-	load_msg(&p->loads, l, r, &v);
-	if (p->ready)
+	if (l && p->ready)
 		take_new(p, l);
-	else
+	else if (l)
 		over_if_done(p, l);
 }
 
@@ -272,11 +281,11 @@ void plan_ready(struct plan *p)
 		build(p, owner_of(list_first(&p->loads.committed), struct load, link));
 }
 
+/* Bounces keep their wait: whoever was to make one may just have died, and its record may be
+ * on its way yet. */
 void plan_retry_all(struct plan *p)
 {
 	due_all(&p->due);
-	for (uint32_t i = 0; i < p->again.n; i++)
-		p->again.v[i]->key = 0;           /* all keys fall to the same: the heap stays one */
 }
 
 void plan_drain(struct plan *p)

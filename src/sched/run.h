@@ -30,7 +30,7 @@ struct run {
 	uint32_t        at, end;                  /* they are packed[at .. end) */
 	uint16_t        attempt;                  /* tries that ended in a deferral */
 	uint8_t         state;                    /* enum run_state */
-	bool            owed;                     /* its last deferral is not durable yet: not to be tried */
+	uint8_t         owed;                     /* deferrals that are not durable yet, one a text: not to be tried */
 	char            packed[];                 /* u32 number, u16 length * 2 + (domain included), bytes */
 };
 

@@ -11,6 +11,7 @@
 
 #define OWED_FIRST     256
 #define DYING_TEXT     "I'm not going to try again; this message has been in the queue too long.\n"
+static_check(JOB_RCPTS_MAX <= UINT8_MAX);
 #define MANGLED_TEXT   "The delivery agent's report was mangled. (#4.3.0)\n"
 
 struct one {                                      /* recipient of the job that ended */
@@ -123,7 +124,7 @@ void outcome_owe(struct plan *p, struct message *m, const struct result *o)
 	owe(p, &(struct owed){m->id, head.at_us, clock_mono_us(), o->run, (uint32_t)(p->outcomes.n - before), head.outcome});
 	message_more(p, m)->owed++;
 	if (o->run)
-		o->run->owed = true;
+		o->run->owed++;                   /* JOB_RCPTS_MAX at most */
 	if (p->outcomes.n - p->outcomes_sent >= OUTCOMES_FLUSH)
 		outcomes_flush(p);
 }
@@ -136,7 +137,7 @@ static void became_durable(struct plan *p, const struct owed *o, const struct re
 	check(m && m->more && m->more->owed > 0);
 	m->more->owed--;
 	if (o->run) {
-		o->run->owed = false;
+		o->run->owed--;
 		o->run->reason = r->pos;
 	}
 	if (o->outcome == OUTCOME_FAILED)
