@@ -1,0 +1,220 @@
+/* lane and run: whose turn it is, windows, and recipients packed. */
+#include "core/pool.h"
+#include "sched/lane.h"
+#include "tests/unit/mail_test.h"
+
+static struct lanes ls;
+
+static int setup(void **state)
+{
+	lanes_init(&ls);
+	ls.channels[CHANNEL_REMOTE].limit = ls.channels[CHANNEL_LOCAL].limit = 1000;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	lanes_fini(&ls);
+	return 0;
+}
+
+static struct run *run_to(const char *addr, unsigned n)
+{
+	struct lane *l = lane_of(&ls, CHANNEL_REMOTE, span_str(addr));
+	struct run  *r = run_new(NULL, l, n * 16);
+
+	for (unsigned i = 0; i < n; i++) {
+		char             text[10];
+		struct recipient rc = {.number = i * 3};
+
+		snprintf(text, sizeof(text), "u%u", i);
+		rc.text = span_str(text);
+		run_add(r, &rc);
+	}
+	lane_ref(l);
+	return r;
+}
+
+static void drop(struct run *r)
+{
+	lane_unref(&ls, r->lane);
+	run_free(r);
+}
+
+static void domains_fold_and_lanes_go_with_their_last_run(void **state)
+{
+	struct run *a = run_to("x@One.example", 1), *b = run_to("y@oNE.EXAMPLE", 1);
+
+	assert_ptr_equal(a->lane, b->lane);
+	assert_span(lane_domain(a->lane), "One.example");
+	assert_int_equal(ls.by_domain.n, 1);
+	drop(a);
+	assert_int_equal(ls.by_domain.n, 1);
+	drop(b);
+	assert_int_equal(ls.by_domain.n, 0);
+	assert_true(lane_of(&ls, CHANNEL_LOCAL, SPAN("x@One.example")) == ls.local);
+}
+
+static void lanes_take_turns(void **state)
+{
+	static const char *const want[] = {"a.example", "b.example", "a.example", "b.example", "a.example"};
+	struct run *runs[] = {run_to("x@a.example", 1), run_to("x@a.example", 1), run_to("x@a.example", 1), run_to("x@b.example", 1),
+	                      run_to("x@b.example", 1)};
+	enum weight w;
+
+	for (unsigned i = 0; i < ARRAY_N(runs); i++)
+		lane_add(&ls, runs[i], SMALL);
+	assert_int_equal(ls.channels[CHANNEL_REMOTE].ready, 5);
+	for (unsigned i = 0; i < ARRAY_N(want); i++)
+		assert_span(lane_domain(channel_take(&ls, CHANNEL_REMOTE, &w)->lane), want[i]);
+	assert_null(channel_take(&ls, CHANNEL_REMOTE, &w));
+	assert_int_equal(ls.channels[CHANNEL_REMOTE].ready, 0);
+	for (unsigned i = 0; i < ARRAY_N(runs); i++)
+		drop(runs[i]);
+}
+
+static void a_huge_post_gets_its_share_and_no_more(void **state)
+{
+	struct run *small[40], *huge[40];
+	unsigned    huge_n = 0;
+	enum weight w;
+
+	for (unsigned i = 0; i < 40; i++) {
+		lane_add(&ls, huge[i] = run_to("x@a.example", 1), HUGE);
+		lane_add(&ls, small[i] = run_to("x@a.example", 1), SMALL);
+	}
+	for (unsigned i = 0; i < 5 * (SMALL_TURNS + 1); i++) {
+		assert_non_null(channel_take(&ls, CHANNEL_REMOTE, &w));
+		huge_n += w == HUGE;
+	}
+	assert_int_equal(huge_n, 5);
+	for (unsigned i = 0; i < 40; i++) {
+		drop(small[i]);
+		drop(huge[i]);
+	}
+}
+
+/* Starts until the window or the limit says no; returns how many. */
+static unsigned start_all(struct run *r)
+{
+	enum weight w;
+	unsigned    n = 0;
+
+	for (;;) {
+		struct run *t = channel_take(&ls, CHANNEL_REMOTE, &w);
+
+		if (!t)
+			return n;
+		assert_ptr_equal(t, r);
+		lane_started(&ls, r->lane);
+		lane_add(&ls, r, SMALL);
+		n++;
+	}
+}
+
+static void windows_grow_shrink_and_reopen(void **state)
+{
+	struct run *r = run_to("x@a.example", 1);
+
+	lane_add(&ls, r, SMALL);
+	assert_int_equal(start_all(r), LANE_WINDOW_FIRST);
+	lane_ended(&ls, r->lane, LANE_WELL);
+	assert_int_equal(start_all(r), 2);        /* its place, and one more */
+	lane_ended(&ls, r->lane, LANE_SLOW);
+	assert_int_equal(start_all(r), 0);
+	while (r->lane->running > 4)
+		lane_ended(&ls, r->lane, LANE_NOTHING);
+	assert_int_equal(r->lane->window, 5);
+	assert_int_equal(start_all(r), 1);
+	lane_ended(&ls, r->lane, LANE_DEAD);
+	assert_int_equal(r->lane->window, 1);
+	while (r->lane->running > 0)
+		lane_ended(&ls, r->lane, LANE_NOTHING);
+	assert_int_equal(start_all(r), 1);
+	lane_ended(&ls, r->lane, LANE_WELL);
+	drop(r);
+}
+
+static void a_dead_site_leaves_the_others_alone(void **state)
+{
+	struct run *dead = run_to("x@dead.example", 1), *good = run_to("x@good.example", 1);
+	enum weight w;
+
+	lane_started(&ls, dead->lane);
+	lane_ended(&ls, dead->lane, LANE_DEAD);
+	lane_started(&ls, dead->lane);
+	lane_add(&ls, dead, SMALL);
+	lane_add(&ls, good, SMALL);
+	assert_ptr_equal(channel_take(&ls, CHANNEL_REMOTE, &w), good);
+	assert_null(channel_take(&ls, CHANNEL_REMOTE, &w));
+	lane_ended(&ls, dead->lane, LANE_NOTHING);
+	assert_ptr_equal(channel_take(&ls, CHANNEL_REMOTE, &w), dead);
+	drop(dead);
+	drop(good);
+}
+
+static void the_channel_has_a_limit(void **state)
+{
+	struct run *r = run_to("x@a.example", 1);
+	enum weight w;
+
+	ls.channels[CHANNEL_REMOTE].limit = 0;
+	lane_add(&ls, r, SMALL);
+	assert_null(channel_take(&ls, CHANNEL_REMOTE, &w));
+	ls.channels[CHANNEL_REMOTE].limit = 3;
+	assert_int_equal(start_all(r), 3);
+	for (unsigned i = 0; i < 3; i++)
+		lane_ended(&ls, r->lane, LANE_NOTHING);
+	drop(r);
+}
+
+static void expect_run(const struct run *r, const uint32_t *numbers, unsigned n)
+{
+	struct recipient rc;
+	uint32_t         at = r->at;
+
+	assert_int_equal(r->count, n);
+	for (unsigned i = 0; i < n; i++) {
+		char want[40];
+		struct buf b;
+
+		assert_true(run_next(r, &at, &rc));
+		assert_int_equal(rc.number, numbers[i]);
+		snprintf(want, sizeof(want), "u%u@a.example", numbers[i] / 3);
+		buf_init(&b, 100);
+		assert_span(recipient_address(r, &rc, &b), want);
+		buf_free(&b);
+	}
+	assert_false(run_next(r, &at, &rc));
+}
+
+static void runs_split_and_shrink(void **state)
+{
+	struct run *r = run_to("x@a.example", 6), *front = run_split(r, 2);
+
+	expect_run(front, (const uint32_t[]){0, 3}, 2);
+	expect_run(r, (const uint32_t[]){6, 9, 12, 15}, 4);
+	run_keep(r, (const bool[]){false, true, false, true});
+	expect_run(r, (const uint32_t[]){9, 15}, 2);
+	run_keep(r, (const bool[]){false, false});
+	expect_run(r, NULL, 0);
+	run_free(front);
+	drop(r);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(domains_fold_and_lanes_go_with_their_last_run),
+		TEST(lanes_take_turns),
+		TEST(a_huge_post_gets_its_share_and_no_more),
+		TEST(windows_grow_shrink_and_reopen),
+		TEST(a_dead_site_leaves_the_others_alone),
+		TEST(the_channel_has_a_limit),
+		TEST(runs_split_and_shrink),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
