@@ -327,6 +327,11 @@ static void on_mail(struct talk_smtp *t, const struct answer *a)
 	t->mail_answered = true;
 	if (a->code < 400)
 		return;
+	/* "Enough for one connection", or a timeout that crossed our question. */
+	if (a->code == 421 && t->reused && t->task->next == 0) {
+		give_host_up(t, words(t, "Connected to ", " but sender was rejected.", a), TASK_ASKED_SLOW);
+		return;
+	}
 	settle_slice(t, outcome_of(a), words(t, "Connected to ", " but sender was rejected.", a), slow_of(a));
 	ask_rset(t);
 }

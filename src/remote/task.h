@@ -40,6 +40,7 @@ struct task {
 	struct span        trouble;
 	uint8_t            trouble_slow;
 	struct link        link;                  /* of the conversation that has it */
+	struct rider      *rider;                 /* who brought it there (conn.h) */
 };
 
 struct task *task_new(const struct msg_deliver *d, struct span tail); /* NULL: they do not agree */
