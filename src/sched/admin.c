@@ -133,3 +133,14 @@ void admin_close(struct admin *a)
 	if (a)
 		acceptor_close(&a->acceptor);
 }
+
+bool admin_is_closed(const struct admin *a)
+{
+	return !a || (acceptor_is_gone(&a->acceptor) && a->askers == 0);
+}
+
+void admin_free(struct admin *a)
+{
+	check(admin_is_closed(a));
+	mem_free(a);
+}

@@ -15,6 +15,8 @@ struct admin;
 /* status() writes the object that "status" answers, without its line end. */
 struct admin *admin_new(struct loop *l, int listener, struct plan *p,
                         void (*status)(void *ctx, struct outbuf *o), void *ctx);
-void          admin_close(struct admin *a);       /* takes no more questions; answers end with the process */
+void          admin_close(struct admin *a);       /* takes no more questions; answers go on */
+bool          admin_is_closed(const struct admin *a);         /* nobody asks any more; NULL: true */
+void          admin_free(struct admin *a);        /* fine on NULL */
 
 #endif

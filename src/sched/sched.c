@@ -16,6 +16,7 @@
 #include "sched/plan.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
@@ -49,6 +50,7 @@ struct sched {
 	struct role       *role;
 	struct loop       *loop;
 	struct plan        plan;
+	struct plan_world  world;
 	struct disk       *disk;
 	struct ring        ring;
 	struct reader     *reader;                /* NULL: no feed yet */
@@ -62,6 +64,7 @@ struct sched {
 	struct msg_feed    from;                  /* what journald said of itself */
 	struct msg_credit  credit;                /* what it was told */
 	uint64_t           begun_us, replay_ms;
+	unsigned           open;                  /* peers and bells that are not gone yet */
 	bool               caught_up, feed_more, done;
 };
 
@@ -194,6 +197,7 @@ static void on_feed(struct deferred *d)
 
 static void bell_free(struct bell *b)
 {
+	b->sched->open--;
 	close(b->fd);
 	mem_free(b);
 }
@@ -204,7 +208,7 @@ static void on_bell(struct op *op, int res, unsigned flags)
 	struct sched *s = b->sched;
 	uint64_t      rung;
 
-	if (!s || s->bell != b) {
+	if (s->bell != b) {
 		bell_free(b);
 		return;
 	}
@@ -236,6 +240,7 @@ static void take_bell(struct wire *w, struct wire_in *in)
 	fd_nonblock(in->fd);
 	*b = (struct bell){.sched = s, .fd = in->fd};
 	op_init(&b->op, on_bell);
+	s->open++;
 	s->bell = b;
 	loop_poll(s->loop, &b->op, b->fd, POLLIN);
 	wake_feed(s);
@@ -360,6 +365,7 @@ static void on_lost(struct wire *w)
 
 	if (*slot_of(p->sched, p->role, p->index) == p)
 		unplug(p);
+	p->sched->open--;
 	mem_free(p);
 }
 
@@ -378,6 +384,7 @@ void sched_peer(struct sched *s, uint32_t role, uint32_t index, int fd)
 		wire_close(&p->wire);
 	}
 	p = mem_new(sizeof(*p));
+	s->open++;
 	p->sched = s;
 	p->role = role;
 	p->index = index;
@@ -543,12 +550,21 @@ static void on_retry(struct role *r)
 	wake(s);
 }
 
-static const struct role_calls calls = {
+const struct role_calls sched_calls = {
 	.peer = on_peer, .control = on_control, .drain = on_drain, .retry = on_retry};
 
-static struct plan_world world = {
+static const struct plan_world calls_of_plan = {
 	.open_body = do_open_body, .close_body = do_close_body, .deliver = do_deliver,
 	.outcomes = do_outcomes, .bounce = do_bounce, .read = do_read};
+
+static struct disk *open_disk(struct loop *l, int dir_fd)
+{
+	int fd = fcntl(dir_fd, F_DUPFD_CLOEXEC, 0);       /* the disk closes its own */
+
+	if (fd < 0)
+		die_sys(111, "dup ", "the journal's directory");
+	return disk_real_new(l, fd);
+}
 
 struct sched *sched_new(struct role *r, struct loop *l)
 {
@@ -557,12 +573,13 @@ struct sched *sched_new(struct role *r, struct loop *l)
 	s->role = r;
 	s->loop = l;
 	s->begun_us = clock_mono_us();
-	s->disk = disk_real_new(l, r->files[FILE_JOURNAL_DIR]);
+	s->disk = open_disk(l, r->files[FILE_JOURNAL_DIR]);
 	deferred_init(&s->feed, on_feed);
 	deferred_init(&s->pass, on_pass);
 	timer_init(&s->timer, on_timer);
-	world.ctx = s;
-	plan_init(&s->plan, &world, r->control);
+	s->world = calls_of_plan;
+	s->world.ctx = s;
+	plan_init(&s->plan, &s->world, r->control);
 	plan_journal(&s->plan, false);
 	take_control(s);
 	for (unsigned i = 0; i < r->peers_n; i++)
@@ -578,6 +595,41 @@ bool sched_is_done(const struct sched *s)
 	return s->done;
 }
 
+static void close_all(struct peer **slots, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (slots[i])
+			wire_close(&slots[i]->wire);
+}
+
+void sched_close(struct sched *s)
+{
+	close_all(&s->journald, 1);
+	close_all(s->agents[CHANNEL_LOCAL], AGENTS_MAX);
+	close_all(s->agents[CHANNEL_REMOTE], AGENTS_MAX);
+	close_all(s->bodies, BODIES_MAX);
+	drop_bell(s);
+	admin_close(s->admin);
+}
+
+bool sched_is_closed(const struct sched *s)
+{
+	return s->open == 0 && admin_is_closed(s->admin);
+}
+
+void sched_free(struct sched *s)
+{
+	deferred_cancel(&s->feed);
+	deferred_cancel(&s->pass);
+	timer_stop(s->loop, &s->timer);
+	reader_free(s->reader);
+	ring_unmap(&s->ring);
+	plan_fini(&s->plan);
+	admin_free(s->admin);
+	disk_real_free(s->disk);
+	mem_free(s);
+}
+
 void sched_run(struct role *r)
 {
 	struct sched *s;
@@ -590,8 +642,8 @@ void sched_run(struct role *r)
 	s = sched_new(r, l);
 	snprintf(journal, sizeof(journal), "/proc/self/fd/%d", r->files[FILE_JOURNAL_DIR]);
 	sandbox_enter(SANDBOX_QUEUE, journal);
-	role_watch(r, l, &calls, s);
+	role_watch(r, l, &sched_calls, s);
 	loop_run(l);
 	log_line("status: exiting");
-	log_flush();
+	log_flush();                              /* what is open ends with the process */
 }
