@@ -150,6 +150,13 @@ void loads_forget_over(struct loads *ls)
 			map_remove(&ls->by_id, id);
 }
 
+void loads_shrink(struct loads *ls)
+{
+	check(ls->by_id.n == 0);
+	map_fini(&ls->by_id);
+	map_init(&ls->by_id, SIZE_MAX / 64);
+}
+
 void loads_trim(struct loads *ls)
 {
 	while (ls->parts_bytes > LOAD_PARTS_MAX) {

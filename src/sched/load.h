@@ -73,6 +73,7 @@ struct load *loads_get(struct loads *ls, uint64_t id);                /* makes i
 void         loads_drop(struct loads *ls, struct load *l);            /* and its number */
 void         loads_over(struct loads *ls, struct load *l);            /* dropped, and remembered as over */
 void         loads_forget_over(struct loads *ls);                     /* replay is done: no copies are to come */
+void         loads_shrink(struct loads *ls);                          /* there are none: gives the map's memory back */
 void         loads_trim(struct loads *ls);                            /* to LOAD_PARTS_MAX */
 
 void load_part(struct loads *ls, struct load *l, const struct record *r);

@@ -10,35 +10,35 @@
 #include <inttypes.h>
 #include <string.h>
 
-static_check(sizeof(struct message) <= 64);
+static_check(offsetof(struct message, sender) <= 56); /* with a sender of 24 bytes 80 */
 
 static size_t message_bytes(const struct message *m)
 {
-	return sizeof(*m) + m->sender_n;
+	return offsetof(struct message, sender) + m->sender_n;
 }
 
 struct message *message_new(struct plan *p, const struct load *l)
 {
-	struct message *m = mem_new(sizeof(*m) + l->sender_n);
+	size_t          n = offsetof(struct message, sender) + l->sender_n;
+	struct message *m = mem_new(n < sizeof(*m) ? sizeof(*m) : n);
 
 	m->id = l->id;
 	m->pos = l->pos;
 	m->size = l->size;
 	m->birth = (uint32_t)(l->arrival_us / 1000000);
-	m->rcpts = l->rcpts;
 	m->huge = l->rcpts > SMALL_RCPTS_MAX;
 	m->sender_n = l->sender_n;
 	if (l->sender_n > 0)
 		memcpy(m->sender, l->sender, l->sender_n);
 	m->verp = addr_verp_base(message_sender(m)).n != m->sender_n;
-	check(map_put(&p->messages, m->id, m));
+	book_put(&p->messages, m);
 	p->bytes += message_bytes(m);
 	return m;
 }
 
 struct message *message_find(const struct plan *p, uint64_t id)
 {
-	return map_get(&p->messages, id);
+	return book_get(&p->messages, id);
 }
 
 struct span message_sender(const struct message *m)
@@ -118,7 +118,7 @@ void message_free(struct plan *p, struct message *m)
 	more_free(p, m);
 	p->recipients -= m->left;
 	p->bytes -= message_bytes(m);
-	map_remove(&p->messages, m->id);
+	book_remove(&p->messages, m);
 	mem_free(m);
 }
 

@@ -59,7 +59,7 @@ void plan_init(struct plan *p, const struct plan_world *w, const struct control 
 	due_init(&p->due, (uint32_t)(clock_mono_us() / 1000000));
 	jobs_init(&p->jobs);
 	loads_init(&p->loads);
-	map_init(&p->messages, SIZE_MAX / 64);
+	book_init(&p->messages);
 	pool_init(&p->mores, sizeof(struct more), UINT32_MAX);
 	list_init(&p->notices);
 	list_init(&p->views);
@@ -90,13 +90,12 @@ static void jobs_forget(struct plan *p)
 void plan_fini(struct plan *p)
 {
 	size_t          at = 0;
-	uint64_t        id;
 	struct message *m;
 
 	jobs_forget(p);
-	while ((m = map_next(&p->messages, &at, &id)))
+	for (; (m = book_next(&p->messages, &at)); at--)
 		message_free(p, m);
-	map_fini(&p->messages);
+	book_fini(&p->messages);
 	loads_fini(&p->loads);
 	lanes_fini(&p->lanes);
 	jobs_fini(&p->jobs);
@@ -279,6 +278,7 @@ void plan_ready(struct plan *p)
 		loads_drop(&p->loads, owner_of(list_first(&p->loads.open), struct load, link));
 	while (!list_is_empty(&p->loads.committed))
 		build(p, owner_of(list_first(&p->loads.committed), struct load, link));
+	loads_shrink(&p->loads);
 }
 
 /* Bounces keep their wait: whoever was to make one may just have died, and its record may be

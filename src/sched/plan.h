@@ -18,6 +18,7 @@
 #include "core/arena.h"
 #include "core/heap.h"
 #include "mail/control.h"
+#include "sched/book.h"
 #include "sched/due.h"
 #include "sched/job.h"
 #include "sched/load.h"
@@ -71,7 +72,7 @@ struct message {
 	struct more *more;                        /* NULL: none of it */
 	uint32_t     birth;                       /* seconds, wall */
 	uint32_t     left;                        /* recipients in runs */
-	uint32_t     rcpts, runs_n, runs_over;
+	uint32_t     runs_n, runs_over;
 	char         sender[];
 };
 
@@ -94,7 +95,7 @@ struct plan {
 	struct due         due;
 	struct jobs        jobs;
 	struct loads       loads;
-	struct map         messages;
+	struct book        messages;
 	struct pool        mores;
 	struct heap        again;
 	struct link        notices;

@@ -63,13 +63,13 @@ static int by_id(const void *a, const void *b)
 
 void view_init(struct view *v, struct plan *p)
 {
-	size_t   at = 0;
-	uint64_t id;
+	size_t                at = 0;
+	const struct message *m;
 
 	*v = (struct view){.plan = p};
 	v->ids = mem_new((p->messages.n + 1) * sizeof(*v->ids));
-	while (map_next(&p->messages, &at, &id))
-		v->ids[v->n++] = id;
+	while ((m = book_next(&p->messages, &at)))
+		v->ids[v->n++] = m->id;
 	if (v->n <= SORTED_MAX)
 		qsort(v->ids, v->n, sizeof(*v->ids), by_id);
 	list_add_end(&p->views, &v->link);

@@ -165,7 +165,7 @@ static void count_held(const struct message *m, struct letter_model *l, unsigned
 
 static void compare(const struct plan *p, struct letter_model *l)
 {
-	const struct message *m = map_get(&p->messages, l->id);
+	const struct message *m = book_get(&p->messages, l->id);
 	unsigned              in_runs[RCPTS_MAX] = {0}, failed[RCPTS_MAX] = {0};
 
 	if (m && !l->accepted)

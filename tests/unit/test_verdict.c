@@ -170,7 +170,7 @@ static void many_failures_make_several_notices(void **state)
 	notices = f.bounces_n;
 	fake_restart(&f, 0, true);
 	assert_int_equal(f.plan.messages.n, notices);
-	assert_null(map_get(&f.plan.messages, 64));
+	assert_null(book_get(&f.plan.messages, 64));
 }
 
 /* The journal has lost the text: the recipient is told all the same. */
