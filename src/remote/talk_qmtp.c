@@ -60,34 +60,27 @@ static void finish_task(struct talk_qmtp *t, struct task *j)
 /* ---- the end ------------------------------------------------------------------------------ */
 
 /* No more answers come: everybody without one is deferred. */
-static void defer_package(struct talk_qmtp *t, struct qmtp_package *p, const char *why, const char *maybe)
+static void defer_package(struct talk_qmtp *t, struct qmtp_package *p, const char *why)
 {
 	struct task *j = p->task;
 
 	if (!j)
 		return;
 	task_settle_range(j, p->first, p->n, OUTCOME_DEFERRED,
-	                 task_text(j, "Connected to %s but %s %s(#4.4.2)\n", t->ip, why, maybe), TASK_FAST);
-	if (j->next < p->first + p->n)
-		j->next = p->first + p->n;
+	                 task_text(j, "Connected to %s but %s Possible duplicate! (#4.4.2)\n", t->ip, why), TASK_FAST);
 	if (task_is_settled(j))
 		finish_task(t, j);
 }
 
-/* A package that has not left whole can't have been accepted: where the connection had worked
- * before, its task goes back as if it had not been begun. */
+/* A package that has not left whole can't have been accepted: its task is still waiting. */
 static void defer_packages(struct talk_qmtp *t, const char *why)
 {
 	if (t->in_package) {
-		struct qmtp_package *p = last_package(t);
-
-		if (!t->answered || p->first > 0)
-			defer_package(t, p, why, "");
 		t->in_package = false;
 		t->n--;
 	}
 	for (; t->n > 0; t->n--)
-		defer_package(t, last_package(t), why, "Possible duplicate! ");
+		defer_package(t, last_package(t), why);
 }
 
 /* Tasks with recipients that no package was begun for.  Where the connection had worked before,

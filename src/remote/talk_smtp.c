@@ -485,7 +485,7 @@ static void hear(struct talk_smtp *t)
 	const struct answer *a = &t->answer;
 	smtp_expect         *on;
 
-	if (all_is_heard(t)) {                    /* nobody asked; an idle server may say 421 */
+	if (t->heard_n == t->sent_n) {            /* nobody asked; an idle server may say 421 */
 		if (t->task)
 			settle_all_and_end(t, words(t, "Connected to ", " but it spoke out of turn.", a), TASK_FAST);
 		end_talk(t);
@@ -519,13 +519,14 @@ void talk_smtp_input(struct talk_smtp *t, struct span *in)
 		switch (answer_take(&t->answer, in)) {
 		case ANSWER_MORE:    break;
 		case ANSWER_GARBLED: hear_garbage(t); break;
-		case ANSWER_OK:      hear(t); break;
+		case ANSWER_OK:
+			hear(t);
+			release(t);
+			break;
 		}
 	}
 	if (t->state == TALK_OVER)
 		span_cut(in, in->n);
-	else
-		release(t);
 }
 
 void talk_smtp_quit(struct talk_smtp *t)
