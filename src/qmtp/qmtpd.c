@@ -472,6 +472,14 @@ static void on_drain(struct role *r)
 
 static const struct role_calls role_calls = {.peer = on_peer, .drain = on_drain};
 
+static void want_descriptors(const struct qmtp_policy *p)
+{
+	uint64_t conns = p->conns_max < COUNTERS_MAX ? p->conns_max : COUNTERS_MAX;
+
+	if (!fd_raise_limit(conns + FDS_BESIDES))
+		log_note("odd", "RLIMIT_NOFILE is below concurrencyincoming", NULL);
+}
+
 void qmtpd_run(struct role *r)
 {
 	struct counters *counters = counters_map(r->files[FILE_COUNTERS]);
@@ -481,11 +489,10 @@ void qmtpd_run(struct role *r)
 		role_trouble(r, "the table of connections is not ours");
 	if (control_me(r->control).n == 0)
 		role_trouble(r, "control/me: missing");
-	if (!fd_raise_limit(COUNTERS_MAX + FDS_BESIDES))
-		log_note("odd", "the limit for descriptors is low: raise RLIMIT_NOFILE", NULL);
 	p.loop = loop_new(LOOP_AUTO, QMTPD_RECV_BUFS);
 	p.qmtpd = qmtpd_new(p.loop, r->control, counters, counters_column(ROLE_QMTPD, r->index),
 	                    r->files[FILE_MORERCPTHOSTS]);
+	want_descriptors(&p.qmtpd->policy);
 	sandbox_enter(SANDBOX_NET_SERVER, NULL);
 
 	role_watch(r, p.loop, &role_calls, &p);

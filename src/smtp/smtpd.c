@@ -176,10 +176,19 @@ static void on_close(struct smtp *s)
 	c->mail = NULL;
 }
 
+/* Bad grammar and slow peers are the client's affair, and "not now" is the journal's: its
+ * process says why.  The rest somebody may ask us about. */
+static bool is_worth_a_line(const struct reply *r)
+{
+	return !(r->code >= 500 && r->enhanced[2] == '5') && r != &reply_timeout && r != &reply_not_now;
+}
+
 static void on_refused(struct smtp *s, const struct reply *why, struct span about)
 {
 	char ip[IP_TEXT_MAX], code[16], line[160];
 
+	if (!is_worth_a_line(why))
+		return;
 	snprintf(code, sizeof(code), "%u", why->code);
 	snprintf(line, sizeof(line), "%.*s", (int)(about.n < sizeof(line) ? about.n : sizeof(line) - 1),
 	         about.n ? about.p : "");
@@ -487,6 +496,14 @@ static void on_drain(struct role *r)
 
 static const struct role_calls role_calls = {.peer = on_peer, .drain = on_drain};
 
+static void want_descriptors(const struct policy *p)
+{
+	uint64_t conns = p->conns_max < COUNTERS_MAX ? p->conns_max : COUNTERS_MAX;
+
+	if (!fd_raise_limit(conns + FDS_BESIDES))
+		log_note("odd", "RLIMIT_NOFILE is below concurrencyincoming", NULL);
+}
+
 void smtpd_run(struct role *r)
 {
 	struct counters *counters = counters_map(r->files[FILE_COUNTERS]);
@@ -496,11 +513,10 @@ void smtpd_run(struct role *r)
 		role_trouble(r, "the table of connections is not ours");
 	if (control_me(r->control).n == 0)
 		role_trouble(r, "control/me: missing");
-	if (!fd_raise_limit(COUNTERS_MAX + FDS_BESIDES))
-		log_note("odd", "the limit for descriptors is low: raise RLIMIT_NOFILE", NULL);
 	p.loop = loop_new(LOOP_AUTO, SMTPD_RECV_BUFS);
 	p.smtpd = smtpd_new(p.loop, r->control, counters, counters_column(ROLE_SMTPD, r->index),
 	                    r->files[FILE_MORERCPTHOSTS]);
+	want_descriptors(&p.smtpd->policy);
 	sandbox_enter(SANDBOX_NET_SERVER, NULL);
 
 	role_watch(r, p.loop, &role_calls, &p);
