@@ -287,6 +287,8 @@ static void open_batch(struct reader *r, char *p, const struct batch_head *b, ui
 	r->at = sizeof *b;
 	r->all = sizeof *b + (uint64_t)b->payload_n;
 	r->good = (uint64_t)good * BLOCK_DATA < r->all ? (uint64_t)good * BLOCK_DATA : r->all;
+	if (r->good < r->at)                      /* not even its first block is in its place */
+		r->good = r->at;
 	r->damaged = good < b->blocks;
 }
 
