@@ -29,20 +29,21 @@
 #include <errno.h>
 #include <string.h>
 
-#define BATCHES       2                           /* one in flight, one that gathers */
-#define RING_BATCHES  8
-#define IDLE_MS       100                         /* quiet for so long: say that the last batch is durable */
-#define STARTS_KEPT   64                          /* segments that only starts may take: a full journal can still be opened */
-#define SEAL_SIZE     (sizeof(struct rec_head) + sizeof(struct rec_seal))
+#define BATCHES      2 /* one in flight, one that gathers */
+#define RING_BATCHES 8
+#define IDLE_MS      100 /* quiet for so long: say that the last batch is durable */
+/* Segments that only starts may take: a full journal can still be opened. */
+#define STARTS_KEPT 64
+#define SEAL_SIZE (sizeof(struct rec_head) + sizeof(struct rec_seal))
 
 struct batch {
 	struct link waiters;
-	uint64_t    pos;                          /* 0: not open */
-	uint64_t    used;                         /* payload bytes, its head included */
-	uint64_t    blocks, seq, large;
-	uint64_t    begun_us;
-	uint32_t    records, flags;
-	bool        idle;                         /* the mark only */
+	uint64_t pos;  /* 0: not open */
+	uint64_t used; /* payload bytes, its head included */
+	uint64_t blocks, seq, large;
+	uint64_t begun_us;
+	uint32_t records, flags;
+	bool idle; /* the mark only */
 };
 
 enum writing { WRITING_NOTHING, WRITING_BATCH, WRITING_MANIFEST, WRITING_HEAD };
@@ -52,32 +53,32 @@ struct commit {
 	struct disk *disk;
 	struct ring *ring;
 	const struct commit_calls *calls;
-	void        *ctx;
-	uint64_t     segment_size, batch_blocks;
-	uint32_t     shard;
-	bool         dead;
+	void *ctx;
+	uint64_t segment_size, batch_blocks;
+	uint32_t shard;
+	bool dead;
 
-	uint8_t      uuid[16];
-	uint64_t     epoch, oldest;
-	struct manifest_entry *named;             /* all segments in front of the one that is written */
-	uint32_t     named_n, named_cap, named_max;
+	uint8_t uuid[16];
+	uint64_t epoch, oldest;
+	struct manifest_entry *named; /* all segments in front of the one that is written */
+	uint32_t named_n, named_cap, named_max;
 
-	struct disk_file *file, *next_file;       /* next_file: prepared; NULL: not yet */
-	uint64_t     number, incarnation, first_seq;
-	uint64_t     pos;                         /* where the next batch is opened */
-	uint64_t     seq, chain;                  /* of the last batch that was laid out */
-	uint64_t     durable_seq;
+	struct disk_file *file, *next_file; /* next_file: prepared; NULL: not yet */
+	uint64_t number, incarnation, first_seq;
+	uint64_t pos;        /* where the next batch is opened */
+	uint64_t seq, chain; /* of the last batch that was laid out */
+	uint64_t durable_seq;
 	struct batch batches[BATCHES], *gather, *flight;
-	struct segment_head head;                 /* of the segment that is being entered */
-	uint64_t     write_n;
+	struct segment_head head; /* of the segment that is being entered */
+	uint64_t write_n;
 	enum writing writing;
-	struct op    write;
+	struct op write;
 	struct deferred pass;
 	struct prepare prepare;
 
 	struct timer idle;
-	bool         unmarked;                    /* acked mail that no later batch vouches for yet */
-	uint64_t     quiet_since_ms;
+	bool unmarked; /* acked mail that no later batch vouches for yet */
+	uint64_t quiet_since_ms;
 };
 
 static uint64_t segment_start(const struct commit *c, uint64_t number)
@@ -153,7 +154,8 @@ static uint64_t put_record(struct commit *c, struct batch *b, const struct rec_h
 	return pos;
 }
 
-uint64_t commit_add(struct commit *c, struct rec_head *h, const struct span *pieces, int pieces_n, unsigned flags)
+uint64_t commit_add(struct commit *c, struct rec_head *h, const struct span *pieces,
+		    int pieces_n, unsigned flags)
 {
 	struct batch *b = c->gather;
 	uint64_t size;
@@ -208,7 +210,8 @@ static void seal_tags(struct commit *c, const struct batch *b, uint16_t flags)
 
 	for (uint64_t i = 0; i < b->blocks; i++) {
 		t.index = (uint16_t)i;
-		t.flags = flags | (i == 0 ? BLOCK_FIRST : 0) | (i == b->blocks - 1 ? BLOCK_LAST : 0);
+		t.flags = flags | (i == 0 ? BLOCK_FIRST : 0) |
+			  (i == b->blocks - 1 ? BLOCK_LAST : 0);
 		block_seal(p + i * BLOCK_SIZE, &t);
 	}
 }
@@ -236,11 +239,13 @@ static void seal_batch(struct commit *c, struct batch *b, uint16_t flags)
 	seal_tags(c, b, flags);
 }
 
-static void start_write(struct commit *c, enum writing what, struct disk_file *f, uint64_t pos, uint64_t n)
+static void start_write(struct commit *c, enum writing what, struct disk_file *f, uint64_t pos,
+			uint64_t n)
 {
 	c->writing = what;
 	c->write_n = n;
-	c->disk->calls->write(c->disk, f, &c->write, ring_at(c->ring, pos), n, pos % c->segment_size);
+	c->disk->calls->write(c->disk, f, &c->write, ring_at(c->ring, pos), n,
+			      pos % c->segment_size);
 }
 
 static void add_seal(struct commit *c, struct batch *b)
@@ -286,17 +291,18 @@ static void send_batch(struct commit *c)
 	bool seal;
 
 	if (b->pos / c->segment_size != c->number)
-		return;                           /* the new segment is not entered yet */
+		return; /* the new segment is not entered yet */
 	seal = must_seal(c, b->pos, blocks_for(b->used + SEAL_SIZE));
 	if (seal && !c->next_file)
-		return;                           /* on_prepared() comes back to it */
+		return; /* on_prepared() comes back to it */
 	if (seal) {
 		add_seal(c, b);
 		blocks = b->blocks;
 	}
 	seal_batch(c, b, 0);
-	c->pos = seal ? segment_start(c, c->number + 1) + (1 + manifest_blocks(c->named_n + 1)) * BLOCK_SIZE :
-			b->pos + blocks * BLOCK_SIZE;
+	c->pos = seal ? segment_start(c, c->number + 1) +
+				 (1 + manifest_blocks(c->named_n + 1)) * BLOCK_SIZE
+		      : b->pos + blocks * BLOCK_SIZE;
 	c->flight = b;
 	c->gather = b == &c->batches[0] ? &c->batches[1] : &c->batches[0];
 	start_write(c, WRITING_BATCH, c->file, b->pos, blocks * BLOCK_SIZE);
@@ -372,7 +378,8 @@ static void name_segment(struct commit *c, uint64_t number, uint64_t end)
 	if (c->named_n == c->named_cap) {
 		uint32_t cap = c->named_cap ? 2 * c->named_cap : 64;
 
-		c->named = mem_grow(c->named, c->named_cap * sizeof *c->named, cap * sizeof *c->named);
+		c->named = mem_grow(c->named, c->named_cap * sizeof *c->named,
+				    cap * sizeof *c->named);
 		c->named_cap = cap;
 	}
 	c->named[c->named_n++] = (struct manifest_entry){
@@ -416,7 +423,8 @@ static uint64_t lay_manifest(struct commit *c)
 
 	if (!manifest_blocks(c->named_n))
 		return 0;
-	body = span_of(c->named + MANIFEST_IN_HEAD, (c->named_n - MANIFEST_IN_HEAD) * sizeof *c->named);
+	body = span_of(c->named + MANIFEST_IN_HEAD,
+		       (c->named_n - MANIFEST_IN_HEAD) * sizeof *c->named);
 	batch_reset(&b);
 	b.pos = segment_start(c, c->number) + BLOCK_SIZE;
 	rec_seal_head(&h, &body, 1);
@@ -459,7 +467,8 @@ static void prepare_next(struct commit *c)
 	if (may_go_on(c))
 		prepare_begin(&c->prepare, c->number + 1);
 	else
-		log_note("journal", "too many segments", "do", "let mail be delivered; new mail waits", NULL);
+		log_note("journal", "too many segments", "do",
+			 "let mail be delivered; new mail waits", NULL);
 }
 
 /* The seal is durable. */
@@ -474,8 +483,8 @@ static void enter_next(struct commit *c, uint64_t end)
 	make_head(c, c->number + 1, c->number, end);
 	blocks = lay_manifest(c);
 	if (blocks)
-		start_write(c, WRITING_MANIFEST, c->file, segment_start(c, c->number) + BLOCK_SIZE,
-			    blocks * BLOCK_SIZE);
+		start_write(c, WRITING_MANIFEST, c->file,
+			    segment_start(c, c->number) + BLOCK_SIZE, blocks * BLOCK_SIZE);
 	else
 		write_head(c);
 }
@@ -514,14 +523,14 @@ static void on_written(struct op *op, int res, unsigned flags)
 		c->dead = true;
 		timer_stop(c->loop, &c->idle);
 		c->calls->failed(c->ctx, res < 0 ? -res : EIO);
-		return;                           /* c may be gone */
+		return; /* c may be gone */
 	}
 	c->writing = WRITING_NOTHING;
 	switch (what) {
-	case WRITING_BATCH:    on_batch_written(c); break;
+	case WRITING_BATCH: on_batch_written(c); break;
 	case WRITING_MANIFEST: write_head(c); break;
-	case WRITING_HEAD:     head_is_durable(c); break;
-	case WRITING_NOTHING:  unreachable();
+	case WRITING_HEAD: head_is_durable(c); break;
+	case WRITING_NOTHING: unreachable();
 	}
 	loop_defer(c->loop, &c->pass, PHASE_COMMIT);
 }
@@ -535,7 +544,7 @@ static void on_idle(struct timer *t)
 	uint64_t quiet_ms = clock_mono_ms() - c->quiet_since_ms;
 
 	if (!c->unmarked || !commit_is_idle(c))
-		return;                           /* a later batch vouches, or sets this timer again */
+		return; /* a later batch vouches, or sets this timer again */
 	if (quiet_ms < IDLE_MS) {
 		timer_set(c->loop, &c->idle, IDLE_MS - quiet_ms);
 		return;
@@ -558,7 +567,8 @@ static uint64_t batch_blocks_of(uint64_t segment_size, uint64_t ring_size)
 
 static uint32_t named_max_of(uint64_t batch_blocks)
 {
-	uint64_t rest = batch_blocks * BLOCK_DATA - sizeof(struct batch_head) - sizeof(struct rec_head);
+	uint64_t rest =
+		batch_blocks * BLOCK_DATA - sizeof(struct batch_head) - sizeof(struct rec_head);
 	uint64_t n;
 
 	if (rest > REC_MAX)
@@ -589,9 +599,9 @@ static void take_end(struct commit *c, const struct journal_end *end)
 
 struct listing {
 	const struct commit *c;
-	uint64_t             highest;
-	uint64_t             unused[16];          /* prepared by runs that ended before they used them */
-	unsigned             unused_n;
+	uint64_t highest;
+	uint64_t unused[16]; /* prepared by runs that ended before they used them */
+	unsigned unused_n;
 };
 
 static void on_file(void *ctx, const char *name, uint64_t size)
@@ -627,7 +637,8 @@ static int remove_unused(struct commit *c, const struct listing *l)
 
 static int write_now(struct commit *c, uint64_t pos, uint64_t n)
 {
-	int64_t got = c->disk->calls->write_now(c->disk, c->file, ring_at(c->ring, pos), n, pos % c->segment_size);
+	int64_t got = c->disk->calls->write_now(c->disk, c->file, ring_at(c->ring, pos), n,
+						pos % c->segment_size);
 
 	if (got < 0)
 		return (int)got;
@@ -665,15 +676,17 @@ static int open_first(struct commit *c, const struct journal_end *end)
 	return remove_unused(c, &l);
 }
 
-int commit_open(struct commit **ret, struct loop *l, struct disk *d, struct ring *r, const struct journal_end *end,
-		uint64_t segment_size, uint32_t shard, bool direct, const struct commit_calls *calls, void *ctx)
+int commit_open(struct commit **ret, struct loop *l, struct disk *d, struct ring *r,
+		const struct journal_end *end, uint64_t segment_size, uint32_t shard,
+		bool direct, const struct commit_calls *calls, void *ctx)
 {
 	struct commit *c;
 	int e;
 
 	*ret = NULL;
-	if (segment_size < SEGMENT_SIZE_MIN || segment_size > SEGMENT_SIZE_MAX || segment_size % BLOCK_SIZE ||
-	    (end->number && end->segment_size != segment_size) || r->head->segment_size != segment_size)
+	if (segment_size < SEGMENT_SIZE_MIN || segment_size > SEGMENT_SIZE_MAX ||
+	    segment_size % BLOCK_SIZE || (end->number && end->segment_size != segment_size) ||
+	    r->head->segment_size != segment_size)
 		return -EINVAL;
 	c = mem_new(sizeof *c);
 	c->loop = l;

@@ -124,7 +124,8 @@ bool batch_head_ok(const struct batch_head *h)
 {
 	return h->magic == BATCH_MAGIC && h->check == batch_head_sum(h) && h->blocks > 0 &&
 	       h->blocks <= BATCH_BLOCKS_MAX &&
-	       blocks_for(sizeof *h + (uint64_t)h->payload_n) == h->blocks && h->watermark < h->seq;
+	       blocks_for(sizeof *h + (uint64_t)h->payload_n) == h->blocks &&
+	       h->watermark < h->seq;
 }
 
 /* ---- records ---- */
@@ -261,17 +262,17 @@ static bool rec_shape_ok(const struct rec_head *h, struct span body)
 	if (h->type == 0 || h->type >= REC_TYPES || h->version != REC_LAYOUT)
 		return h->flags & REC_SKIP;
 	switch ((enum rec_type)h->type) {
-	case REC_BODY:     return body_ok(body);
-	case REC_RCPT:     return rcpt_ok(body);
-	case REC_MSG:      return msg_view(h, body, &m);
-	case REC_STATE:    return state_view(h, body, &s);
+	case REC_BODY: return body_ok(body);
+	case REC_RCPT: return rcpt_ok(body);
+	case REC_MSG: return msg_view(h, body, &m);
+	case REC_STATE: return state_view(h, body, &s);
 	case REC_MANIFEST: return manifest_ok(body);
-	case REC_SEAL:     return body.n == sizeof(struct rec_seal);
+	case REC_SEAL: return body.n == sizeof(struct rec_seal);
 	case REC_NOP:
 	case REC_ACT:
 	case REC_MOVED:
 	case REC_DICT:
-	case REC_TYPES:    return true;
+	case REC_TYPES: return true;
 	}
 	return false;
 }
@@ -293,8 +294,9 @@ bool msg_view(const struct rec_head *h, struct span body, struct msg_view *ret)
 		return false;
 	memcpy(&m, body.p, sizeof m);
 	parts = (uint64_t)m.body_parts + m.rcpt_parts;
-	if (sizeof m + parts * 8 + (uint64_t)m.settles_n * sizeof(struct msg_range) + m.sender_n +
-	    m.extra_n != body.n)
+	if (sizeof m + parts * 8 + (uint64_t)m.settles_n * sizeof(struct msg_range) +
+		    m.sender_n + m.extra_n !=
+	    body.n)
 		return false;
 	ret->m = (const struct rec_msg *)(const void *)body.p;
 	body = span_from(body, sizeof m);

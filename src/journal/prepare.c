@@ -10,15 +10,16 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define RETRY_MS      1000                        /* a full disk is not looked at more often */
-#define SIM_STEP_MS   2                           /* one step on a disk of one thread */
-#define LOOK_NAMES    64                          /* spares and half-filled files of earlier runs that are looked at */
+#define RETRY_MS    1000 /* a full disk is not looked at more often */
+#define SIM_STEP_MS 2    /* one step on a disk of one thread */
+#define LOOK_NAMES  64   /* spares and half-filled files of earlier runs that are looked at */
 
 enum stage { STAGE_BUSY, STAGE_READY /* the file, or its error */, STAGE_OVER };
 
 /* ---- the steps; in the thread ---- */
 
-static int open_for_writing(struct prepare *p, const char *name, int flags, struct disk_file **ret)
+static int open_for_writing(struct prepare *p, const char *name, int flags,
+			    struct disk_file **ret)
 {
 	flags |= DISK_WRITE | (p->direct ? DISK_DIRECT : 0);
 	return p->disk->calls->open(p->disk, name, flags, ret);
@@ -38,7 +39,8 @@ static int fill_file(struct prepare *p, const char *name)
 	e = d->calls->fill(d, f, p->segment_size);
 	d->calls->close(d, f);
 	if (e)
-		(void)d->calls->unlink(d, name);  /* gives the space back; the next try removes it else */
+		(void)d->calls->unlink(
+			d, name); /* gives the space back; the next try removes it else */
 	return e;
 }
 
@@ -70,7 +72,7 @@ static int take_spare(struct prepare *p, uint64_t number, struct disk_file **ret
 	e = p->disk->calls->rename(p->disk, spare, name);
 	if (e && e != -ENOENT)
 		return e;
-	p->spares_n--;                            /* taken, or removed by somebody */
+	p->spares_n--; /* taken, or removed by somebody */
 	if (!e)
 		e = p->disk->calls->sync_dir(p->disk);
 	return e ? e : open_for_writing(p, name, 0, ret);
@@ -106,7 +108,7 @@ static void *run(void *arg)
 		p->result = take_spare(p, p->job, &p->file);
 	ring_bell(p, STAGE_READY);
 	if (!p->result && p->spares_n == 0)
-		(void)make_spare(p);              /* its failure is met again when it is needed */
+		(void)make_spare(p); /* its failure is met again when it is needed */
 	ring_bell(p, STAGE_OVER);
 	return NULL;
 }
@@ -151,7 +153,8 @@ static void on_bell(struct op *op, int res, unsigned flags)
 
 	if (res == -ECANCELED || !p->running)
 		return;
-	(void)!read(p->bell, &p->bell_read, sizeof p->bell_read);       /* it is non-blocking, and only a bell */
+	(void)!read(p->bell, &p->bell_read,
+		    sizeof p->bell_read); /* it is non-blocking, and only a bell */
 	if (s != STAGE_BUSY && !p->delivered) {
 		deliver(p);
 		if (p->error && first)
@@ -234,12 +237,17 @@ void prepare_begin(struct prepare *p, uint64_t number)
 		start(p);
 }
 
-void prepare_init(struct prepare *p, struct loop *l, struct disk *d, uint64_t segment_size, bool direct,
-		  void (*ready)(void *ctx, struct disk_file *file), void *ctx)
+void prepare_init(struct prepare *p, struct loop *l, struct disk *d, uint64_t segment_size,
+		  bool direct, void (*ready)(void *ctx, struct disk_file *file), void *ctx)
 {
 	*p = (struct prepare){
-		.loop = l, .disk = d, .segment_size = segment_size, .direct = direct,
-		.ready = ready, .ctx = ctx, .bell = -1,
+		.loop = l,
+		.disk = d,
+		.segment_size = segment_size,
+		.direct = direct,
+		.ready = ready,
+		.ctx = ctx,
+		.bell = -1,
 	};
 	op_init(&p->on_bell, on_bell);
 	timer_init(&p->timer, on_timer);
@@ -270,7 +278,10 @@ void prepare_fini(struct prepare *p)
 /* ---- what an earlier run left ---- */
 
 struct leftovers {
-	struct { enum segment_file kind; uint64_t number, size; } v[LOOK_NAMES];
+	struct {
+		enum segment_file kind;
+		uint64_t number, size;
+	} v[LOOK_NAMES];
 	unsigned n;
 };
 
@@ -280,7 +291,8 @@ static void on_file(void *ctx, const char *name, uint64_t size)
 	enum segment_file kind;
 	uint64_t number;
 
-	if (!segment_name_parse(name, &kind, &number) || kind == FILE_SEGMENT || l->n == LOOK_NAMES)
+	if (!segment_name_parse(name, &kind, &number) || kind == FILE_SEGMENT ||
+	    l->n == LOOK_NAMES)
 		return;
 	l->v[l->n].kind = kind;
 	l->v[l->n].number = number;
@@ -296,7 +308,8 @@ int prepare_look(struct prepare *p)
 	for (unsigned i = 0; i < l.n && !e; i++) {
 		if (l.v[i].number > p->spare_last)
 			p->spare_last = l.v[i].number;
-		if (l.v[i].kind == FILE_SPARE && l.v[i].size == p->segment_size && p->spares_n < SPARES_MAX) {
+		if (l.v[i].kind == FILE_SPARE && l.v[i].size == p->segment_size &&
+		    p->spares_n < SPARES_MAX) {
 			p->spares[p->spares_n++] = l.v[i].number;
 			continue;
 		}

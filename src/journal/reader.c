@@ -18,40 +18,41 @@
 #include <errno.h>
 #include <string.h>
 
-#define READER_FILES 16                           /* kept open for single look-ups */
+#define READER_FILES 16 /* kept open for single look-ups */
 #define WHY_MAX      256
-#define LOOK_FIRST   ((size_t)4 * BLOCK_SIZE)     /* most records are smaller: one read */
+#define LOOK_FIRST   ((size_t)4 * BLOCK_SIZE) /* most records are smaller: one read */
 #define LOOK_MAX     ((blocks_for(sizeof(struct rec_head) + REC_MAX) + 1) * BLOCK_SIZE)
 
 struct open_file {
-	uint64_t          number;                 /* 0: none */
+	uint64_t number; /* 0: none */
 	struct disk_file *file;
 };
 struct reader {
-	struct disk       *disk;
+	struct disk *disk;
 	const struct ring *ring;
-	uint64_t           segment_size;
-	uint32_t           shard;
-	uint8_t            uuid[16];
-	struct manifest_entry *v;                 /* the queue's segments, in order; end 0: not known yet */
-	uint32_t           n;
-	uint64_t           run;                   /* the ring's first position when v was read */
+	uint64_t segment_size;
+	uint32_t shard;
+	uint8_t uuid[16];
+	struct manifest_entry *v; /* the queue's segments, in order; end 0: not known yet */
+	uint32_t n;
+	uint64_t run; /* the ring's first position when v was read */
 
-	struct window      window;
-	struct disk_file  *file;                  /* of the segment that is walked */
-	uint64_t           number, incarnation;
-	uint64_t           pos;                   /* of the next batch */
-	uint64_t           seq, chain;            /* of the batch before it */
-	bool               linked;                /* they are known: the next one must follow on them */
+	struct window window;
+	struct disk_file *file; /* of the segment that is walked */
+	uint64_t number, incarnation;
+	uint64_t pos;        /* of the next batch */
+	uint64_t seq, chain; /* of the batch before it */
+	bool linked;         /* they are known: the next one must follow on them */
 
-	char              *payload;               /* of the current batch; NULL: none is open */
-	uint64_t           batch_pos, batch_end;  /* positions */
-	uint64_t           at, good, all;         /* payload offsets: next record, end of what is good, of records */
-	bool               damaged;               /* say so when the good ones are out */
+	char *payload;                 /* of the current batch; NULL: none is open */
+	uint64_t batch_pos, batch_end; /* positions */
+	uint64_t at, good,
+		all;  /* payload offsets: next record, end of what is good, of records */
+	bool damaged; /* say so when the good ones are out */
 
-	char              *look_raw, *look;       /* for reader_at */
-	size_t             look_cap;
-	struct open_file   files[READER_FILES];
+	char *look_raw, *look; /* for reader_at */
+	size_t look_cap;
+	struct open_file files[READER_FILES];
 };
 
 /* ---- where the bytes come from ---- */
@@ -61,7 +62,7 @@ static bool from_ring(const struct reader *r, char *dst, size_t n, uint64_t pos)
 	if (!r->ring || !r->ring->head || !ring_holds(r->ring, pos) || n > r->ring->size)
 		return false;
 	memcpy(dst, ring_at(r->ring, pos), n);
-	return ring_holds(r->ring, pos);          /* still there: so was every byte that was copied */
+	return ring_holds(r->ring, pos); /* still there: so was every byte that was copied */
 }
 
 static int fetch_walk(void *ctx, char *dst, size_t n, uint64_t pos)
@@ -104,7 +105,8 @@ static struct disk_file *file_for(struct reader *r, uint64_t number)
 
 /* ---- which segments there are ---- */
 
-struct reader *reader_new(struct disk *segs, const struct ring *ring, uint64_t segment_size, uint32_t shard)
+struct reader *reader_new(struct disk *segs, const struct ring *ring, uint64_t segment_size,
+			  uint32_t shard)
 {
 	struct reader *r = mem_new(sizeof *r);
 
@@ -214,8 +216,8 @@ static bool enter_by_head(struct reader *r, uint64_t number)
 
 	enter(r, number);
 	from = segment_start(r);
-	r->linked = segment_head_get(window_at(&r->window, from, BLOCK_SIZE, from + BLOCK_SIZE), number,
-				     &h) == HEAD_OK;
+	r->linked = segment_head_get(window_at(&r->window, from, BLOCK_SIZE, from + BLOCK_SIZE),
+				     number, &h) == HEAD_OK;
 	if (!r->linked)
 		return false;
 	r->seq = h.first_seq - 1;
@@ -269,7 +271,8 @@ static uint64_t limit_now(const struct reader *r, bool *ret_more)
 		*ret_more = true;
 		return durable;
 	}
-	/* Behind us, and its seal will be met before its end; or in front of us: a stale ring. */
+	/* Behind us, and its seal will be met before its end; or in front of us: a stale ring.
+	 */
 	*ret_more = durable < segment_start(r);
 	return *ret_more ? r->pos : segment_start(r) + r->segment_size;
 }
@@ -287,7 +290,7 @@ static void open_batch(struct reader *r, char *p, const struct batch_head *b, ui
 	r->at = sizeof *b;
 	r->all = sizeof *b + (uint64_t)b->payload_n;
 	r->good = (uint64_t)good * BLOCK_DATA < r->all ? (uint64_t)good * BLOCK_DATA : r->all;
-	if (r->good < r->at)                      /* not even its first block is in its place */
+	if (r->good < r->at) /* not even its first block is in its place */
 		r->good = r->at;
 	r->damaged = good < b->blocks;
 }
@@ -299,9 +302,11 @@ static bool take_batch(struct reader *r, uint64_t limit)
 	uint32_t good;
 	char *p = window_at(&r->window, r->pos, BLOCK_SIZE, limit);
 
-	if (!batch_begins(p, r->incarnation, &b) || (uint64_t)b.blocks * BLOCK_SIZE > limit - r->pos)
+	if (!batch_begins(p, r->incarnation, &b) ||
+	    (uint64_t)b.blocks * BLOCK_SIZE > limit - r->pos)
 		return false;
-	if (r->linked && (b.seq != r->seq + 1 || b.chain != hash64_chain(r->chain, b.payload_hash, b.seq)))
+	if (r->linked &&
+	    (b.seq != r->seq + 1 || b.chain != hash64_chain(r->chain, b.payload_hash, b.seq)))
 		return false;
 	p = window_at(&r->window, r->pos, (size_t)b.blocks * BLOCK_SIZE, limit);
 	good = batch_good_blocks(p, &b, r->incarnation);
@@ -319,7 +324,8 @@ static void skip_damage(struct reader *r, uint64_t limit)
 	struct batch_head b;
 
 	for (; r->pos < limit; r->pos += BLOCK_SIZE)
-		if (batch_begins(window_at(&r->window, r->pos, BLOCK_SIZE, limit), r->incarnation, &b) &&
+		if (batch_begins(window_at(&r->window, r->pos, BLOCK_SIZE, limit),
+				 r->incarnation, &b) &&
 		    b.seq > r->seq && (uint64_t)b.blocks * BLOCK_SIZE <= limit - r->pos)
 			break;
 	r->linked = false;
@@ -358,7 +364,8 @@ static enum read_result next_segment(struct reader *r, struct record *ret)
 	return enter_by_head(r, e->number) ? READ_OK : damage_at(ret, segment_start(r));
 }
 
-/* The durable position is in a later segment, but this one's seal was not met: it is damaged. */
+/* The durable position is in a later segment, but this one's seal was not met: it is damaged.
+ */
 static enum read_result past_lost_seal(struct reader *r, struct record *ret)
 {
 	if (!reload(r) || !entry_after(r, r->number))
@@ -377,12 +384,12 @@ static enum read_result next_batch(struct reader *r, struct record *ret)
 			r->run = 0;
 			return READ_ERROR;
 		}
-		if (!entry_of(r, r->number))      /* named by a seal, but never used */
+		if (!entry_of(r, r->number)) /* named by a seal, but never used */
 			return next_segment(r, ret);
 	}
 	if (!r->number)
 		return next_segment(r, ret);
-	if (r->pos == segment_start(r)) {         /* its head was bad when the reader was opened */
+	if (r->pos == segment_start(r)) { /* its head was bad when the reader was opened */
 		r->pos += BLOCK_SIZE;
 		return damage_at(ret, from);
 	}
@@ -417,8 +424,8 @@ static void follow_seal(struct reader *r, const struct record *rec)
 	const struct manifest_entry *e = entry_of(r, r->number);
 	struct rec_seal s;
 
-	/* A segment whose end is known is left by the list: the one that the seal names may have
-	 * been given up before it was used. */
+	/* A segment whose end is known is left by the list: the one that the seal names may
+	 * have been given up before it was used. */
 	if (e && e->end)
 		return;
 	memcpy(&s, rec->body.p, sizeof s);
@@ -490,9 +497,9 @@ uint64_t reader_pos(const struct reader *r)
 
 struct look {
 	struct reader *r;
-	uint64_t first;                           /* position of the first block that was read */
-	uint64_t limit;                           /* of what may be read of this segment */
-	size_t   have, n;                         /* bytes read, and checked */
+	uint64_t first; /* position of the first block that was read */
+	uint64_t limit; /* of what may be read of this segment */
+	size_t have, n; /* bytes read, and checked */
 	uint64_t incarnation, seq;
 	uint16_t index;
 };
@@ -593,12 +600,14 @@ static void squeeze(char *p, size_t n)
 		memmove(p + i * BLOCK_DATA, p + i * BLOCK_SIZE, BLOCK_DATA);
 }
 
-enum read_result reader_at(struct reader *r, uint64_t pos, enum rec_type type, uint64_t id, uint32_t number,
-			   struct record *ret)
+enum read_result reader_at(struct reader *r, uint64_t pos, enum rec_type type, uint64_t id,
+			   uint32_t number, struct record *ret)
 {
 	uint64_t segment = pos / r->segment_size;
 	uint64_t in_block = pos % BLOCK_SIZE;
-	struct look l = {.r = r, .first = pos - in_block, .incarnation = incarnation_of(r->uuid, segment)};
+	struct look l = {.r = r,
+			 .first = pos - in_block,
+			 .incarnation = incarnation_of(r->uuid, segment)};
 	enum read_result got;
 	size_t need;
 

@@ -17,20 +17,21 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define SECTOR 512                                /* what a disk writes whole, at least */
-#define WHY_MAX 512
+#define SECTOR    512 /* what a disk writes whole, at least */
+#define WHY_MAX   512
 #define USED_LOOK ((uint64_t)(BATCH_BLOCKS_MAX + 1) * BLOCK_SIZE)
 
 struct walk {
-	struct disk      *disk;
+	struct disk *disk;
 	struct disk_file *file;
-	struct window     window;
+	struct window window;
 	struct segment_head head;
-	uint64_t incarnation, start, limit;       /* positions of the segment's first byte and its end */
-	uint64_t pos, seq, chain;                 /* behind the last good batch */
-	bool     chain_known, sealed, promised_known, damaged;
-	uint64_t next_number;                     /* what the seal names */
-	uint64_t promised;                        /* the newest batch that a later block says is durable */
+	uint64_t incarnation, start,
+		limit;            /* positions of the segment's first byte and its end */
+	uint64_t pos, seq, chain; /* behind the last good batch */
+	bool chain_known, sealed, promised_known, damaged;
+	uint64_t next_number; /* what the seal names */
+	uint64_t promised;    /* the newest batch that a later block says is durable */
 	uint64_t damage_from, damage_to;
 };
 
@@ -77,8 +78,9 @@ static bool take_batch(struct walk *w)
 	const char *p;
 	uint64_t hash;
 
-	if (!blocks_left(w, w->pos) || !batch_begins(blocks_at(w, w->pos, 1), w->incarnation, &b) ||
-	    b.seq != w->seq + 1 || b.blocks > blocks_left(w, w->pos))
+	if (!blocks_left(w, w->pos) ||
+	    !batch_begins(blocks_at(w, w->pos, 1), w->incarnation, &b) || b.seq != w->seq + 1 ||
+	    b.blocks > blocks_left(w, w->pos))
 		return false;
 	p = blocks_at(w, w->pos, b.blocks);
 	if (batch_good_blocks(p, &b, w->incarnation) != b.blocks)
@@ -105,10 +107,10 @@ static uint64_t promised(struct walk *w)
 		return w->promised;
 	w->promised_known = true;
 	for (uint64_t pos = w->pos; pos < w->limit; pos += BLOCK_SIZE)
-		if (block_kind(blocks_at(w, pos, 1), w->incarnation, &t) == BLOCK_OURS && t.seq &&
-		    t.seq - t.watermark_lag > w->promised && t.watermark_lag < t.seq)
+		if (block_kind(blocks_at(w, pos, 1), w->incarnation, &t) == BLOCK_OURS &&
+		    t.seq && t.seq - t.watermark_lag > w->promised && t.watermark_lag < t.seq)
 			w->promised = t.seq - t.watermark_lag;
-	window_drop(&w->window);                  /* it only moves forward */
+	window_drop(&w->window); /* it only moves forward */
 	return w->promised;
 }
 
@@ -148,14 +150,15 @@ static void resync(struct walk *w)
 	w->chain_known = false;
 }
 
-/* ---- the tail: the batch at w->pos is not whole, and nothing says that it was promised ---- */
+/* ---- the tail: the batch at w->pos is not whole, and nothing says that it was promised ----
+ */
 
 enum tail { TAIL_NOTHING, TAIL_TORN, TAIL_AMBIGUOUS };
 
 struct tail_batch {
 	struct batch_head head;
-	bool              head_ok;                /* the head is readable, whether its block is whole or not */
-	uint64_t          blocks;                 /* how far it goes, as far as that can be known */
+	bool head_ok;    /* the head is readable, whether its block is whole or not */
+	uint64_t blocks; /* how far it goes, as far as that can be known */
 };
 
 static bool sector_is_zero(const char *p)
@@ -170,7 +173,8 @@ static bool sector_is_zero(const char *p)
  * elsewhere say nothing, as mail may hold them. */
 static bool has_old_sector(const char *block, uint64_t index)
 {
-	return sector_is_zero(block + BLOCK_SIZE - SECTOR) || (index == 0 && sector_is_zero(block));
+	return sector_is_zero(block + BLOCK_SIZE - SECTOR) ||
+	       (index == 0 && sector_is_zero(block));
 }
 
 static struct tail_batch tail_batch(struct walk *w)
@@ -186,13 +190,15 @@ static struct tail_batch tail_batch(struct walk *w)
 		b.blocks = b.head.blocks;
 		return b;
 	}
-	/* Without its head: to the tag that says it is the last, or to what was never written. */
+	/* Without its head: to the tag that says it is the last, or to what was never written.
+	 */
 	while (b.blocks < blocks_left(w, w->pos)) {
 		p = blocks_at(w, w->pos + b.blocks * BLOCK_SIZE, 1);
 		if (block_kind(p, w->incarnation, &t) == BLOCK_OLD)
 			break;
 		b.blocks++;
-		if (t.incarnation == w->incarnation && t.seq == w->seq + 1 && t.flags & BLOCK_LAST)
+		if (t.incarnation == w->incarnation && t.seq == w->seq + 1 &&
+		    t.flags & BLOCK_LAST)
 			break;
 	}
 	return b;
@@ -251,7 +257,8 @@ static enum tail judge_tail(struct walk *w)
 
 /* ---- the verdict ---- */
 
-static void say(struct journal_end *ret, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void say(struct journal_end *ret, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 static void say(struct journal_end *ret, const char *fmt, ...)
 {
 	va_list ap;
@@ -278,7 +285,8 @@ static enum recovered walk_segment(struct walk *w, struct journal_end *ret)
 	damaged = w->damaged;
 	tail = judge_tail(w);
 	if (damaged) {
-		say(ret, "seg-%016" PRIx64 " is damaged from offset %" PRIu64 " to %" PRIu64
+		say(ret,
+		    "seg-%016" PRIx64 " is damaged from offset %" PRIu64 " to %" PRIu64
 		    ": acknowledged mail was there",
 		    w->head.number, w->damage_from - w->start, w->damage_to - w->start);
 		return RECOVERED_DAMAGED;
@@ -286,11 +294,14 @@ static enum recovered walk_segment(struct walk *w, struct journal_end *ret)
 	switch (tail) {
 	case TAIL_NOTHING: return RECOVERED_CLEAN;
 	case TAIL_TORN:
-		say(ret, "seg-%016" PRIx64 " ends at offset %" PRIu64 " with a batch that was not finished",
+		say(ret,
+		    "seg-%016" PRIx64 " ends at offset %" PRIu64
+		    " with a batch that was not finished",
 		    w->head.number, w->pos - w->start);
 		return RECOVERED_TORN;
 	case TAIL_AMBIGUOUS:
-		say(ret, "seg-%016" PRIx64 " is damaged from offset %" PRIu64 " to %" PRIu64
+		say(ret,
+		    "seg-%016" PRIx64 " is damaged from offset %" PRIu64 " to %" PRIu64
 		    ": its last batch may have been acknowledged",
 		    w->head.number, w->damage_from - w->start, w->damage_to - w->start);
 		return RECOVERED_AMBIGUOUS;
@@ -307,7 +318,7 @@ static bool was_used(struct walk *w, uint64_t number, bool uuid_known, const uin
 	bool used = false;
 
 	if (walk_open(w->disk, number, &w->file))
-		return true;                      /* can't be looked at: as bad as used */
+		return true; /* can't be looked at: as bad as used */
 	size = w->disk->calls->size(w->disk, w->file);
 	w->start = 0;
 	w->limit = size > 0 ? (uint64_t)size / BLOCK_SIZE * BLOCK_SIZE : 0;
@@ -327,12 +338,14 @@ static bool was_used(struct walk *w, uint64_t number, bool uuid_known, const uin
 	return used;
 }
 
-static bool headless_ok(struct walk *w, const struct segments *s, bool uuid_known, struct journal_end *ret)
+static bool headless_ok(struct walk *w, const struct segments *s, bool uuid_known,
+			struct journal_end *ret)
 {
 	for (uint32_t i = s->files_n - s->headless; i < s->files_n; i++) {
 		if (!was_used(w, s->files[i], uuid_known, s->head.uuid))
 			continue;
-		say(ret, "seg-%016" PRIx64 " holds batches, but its head is damaged", s->files[i]);
+		say(ret, "seg-%016" PRIx64 " holds batches, but its head is damaged",
+		    s->files[i]);
 		return false;
 	}
 	return true;
@@ -354,10 +367,11 @@ static void keep_end(struct journal_end *ret, const struct walk *w, struct segme
 	ret->segments = s->v;
 	ret->segments_n = s->n;
 	ret->segments[s->n - 1].end = w->pos;
-	s->v = NULL;                              /* it's the result's now */
+	s->v = NULL; /* it's the result's now */
 }
 
-static enum recovered recover_newest(struct walk *w, struct segments *s, struct journal_end *ret)
+static enum recovered recover_newest(struct walk *w, struct segments *s,
+				     struct journal_end *ret)
 {
 	enum recovered verdict;
 
@@ -376,7 +390,8 @@ static enum recovered recover_newest(struct walk *w, struct segments *s, struct 
 	verdict = walk_segment(w, ret);
 	w->disk->calls->close(w->disk, w->file);
 	if (w->sealed && !segments_has_file(s, w->next_number)) {
-		say(ret, "seg-%016" PRIx64 " is named by the seal of the one before and is missing",
+		say(ret,
+		    "seg-%016" PRIx64 " is named by the seal of the one before and is missing",
 		    w->next_number);
 		return RECOVERED_FAILED;
 	}

@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define RING_HEAD_SIZE 4096                       /* also keeps the data aligned for direct writes */
+#define RING_HEAD_SIZE 4096 /* also keeps the data aligned for direct writes */
 #define RING_SIZE_MIN  (1024 * 1024)
 #define RING_SIZE_MAX  (1024 * 1024 * 1024)
 static_check(sizeof(struct ring_head) <= RING_HEAD_SIZE);
@@ -138,7 +138,8 @@ static int head_read(int fd, struct ring_head *ret)
 	n = pread(fd, ret, sizeof *ret, 0);
 	if (n < 0)
 		return -errno;
-	if (n != sizeof *ret || ret->magic != RING_MAGIC || !sizes_ok(ret->size, ret->segment_size) ||
+	if (n != sizeof *ret || ret->magic != RING_MAGIC ||
+	    !sizes_ok(ret->size, ret->segment_size) ||
 	    (uint64_t)st.st_size != RING_HEAD_SIZE + ret->size)
 		return -EINVAL;
 	return 0;
@@ -175,7 +176,8 @@ char *ring_at(const struct ring *r, uint64_t pos)
 
 void ring_claim(struct ring *r, uint64_t pos, uint64_t n)
 {
-	uint64_t end = pos + n, oldest = atomic_load_explicit(&r->head->oldest, memory_order_relaxed);
+	uint64_t end = pos + n,
+		 oldest = atomic_load_explicit(&r->head->oldest, memory_order_relaxed);
 
 	check(r->writer && n <= r->size);
 	if (end <= r->size || end - r->size <= oldest)
@@ -198,7 +200,7 @@ uint64_t ring_durable(const struct ring *r)
 
 bool ring_holds(const struct ring *r, uint64_t pos)
 {
-	atomic_thread_fence(memory_order_seq_cst);        /* the copy is over before this is read */
+	atomic_thread_fence(memory_order_seq_cst); /* the copy is over before this is read */
 	return pos >= atomic_load_explicit(&r->head->oldest, memory_order_relaxed) &&
 	       pos >= r->head->first;
 }

@@ -22,8 +22,8 @@ struct found {
 };
 struct listing {
 	struct found *v;
-	uint32_t      n, cap;
-	bool          too_many;
+	uint32_t n, cap;
+	bool too_many;
 };
 
 /* The line for a person is cut at the buffer's maximum, never the fault hidden. */
@@ -74,8 +74,8 @@ enum head_kind segment_head_get(const char *block, uint64_t number, struct segme
 		return HEAD_NONE;
 	if (ret->version > JOURNAL_VERSION)
 		return HEAD_NEWER;
-	if (ret->version != JOURNAL_VERSION || ret->head_n != sizeof *ret || ret->number != number ||
-	    t.incarnation != incarnation_of(ret->uuid, number))
+	if (ret->version != JOURNAL_VERSION || ret->head_n != sizeof *ret ||
+	    ret->number != number || t.incarnation != incarnation_of(ret->uuid, number))
 		return HEAD_NONE;
 	if (ret->segment_size < SEGMENT_SIZE_MIN || ret->segment_size > SEGMENT_SIZE_MAX ||
 	    ret->segment_size % BLOCK_SIZE || number > UINT64_MAX / ret->segment_size - 1 ||
@@ -136,7 +136,7 @@ static enum segments_found find_newest(struct disk *d, const struct listing *l, 
 		enum head_kind kind;
 		int e = read_block(d, number, block);
 
-		if (e == -ENOENT)                 /* removed since it was listed: nobody names it */
+		if (e == -ENOENT) /* removed since it was listed: nobody names it */
 			continue;
 		if (e && !have)
 			return failed(why, "can't be read", number);
@@ -163,7 +163,8 @@ static const struct found *file_of(const struct listing *l, uint64_t number)
 }
 
 /* The entries that don't fit in block 0: the first record of the first batch. */
-static bool manifest_rest(struct disk *d, struct disk_file *f, const struct segments *s, char *blocks)
+static bool manifest_rest(struct disk *d, struct disk_file *f, const struct segments *s,
+			  char *blocks)
 {
 	uint32_t rest_n = s->head.manifest_n - MANIFEST_IN_HEAD;
 	uint64_t inc = incarnation_of(s->head.uuid, s->head.number);
@@ -177,7 +178,8 @@ static bool manifest_rest(struct disk *d, struct disk_file *f, const struct segm
 	    batch_good_blocks(blocks, &b, inc) != b.blocks || b.payload_n < sizeof r)
 		return false;
 	payload_get(blocks, sizeof b, &r, sizeof r);
-	if (r.type != REC_MANIFEST || r.n != rest_n * sizeof *rest || rec_size(r.n) > b.payload_n)
+	if (r.type != REC_MANIFEST || r.n != rest_n * sizeof *rest ||
+	    rec_size(r.n) > b.payload_n)
 		return false;
 	payload_get(blocks, sizeof b + sizeof r, rest, r.n);
 	return rec_ok(&r, span_of(rest, r.n));
@@ -200,7 +202,8 @@ static bool load_manifest(struct disk *d, struct segments *s, char *block)
 	if (n > in_head) {
 		char *raw = mem_new((BATCH_BLOCKS_MAX + 1) * BLOCK_SIZE);
 
-		good = manifest_rest(d, f, s, raw + (DISK_ALIGN - (uintptr_t)raw % DISK_ALIGN) % DISK_ALIGN);
+		good = manifest_rest(
+			d, f, s, raw + (DISK_ALIGN - (uintptr_t)raw % DISK_ALIGN) % DISK_ALIGN);
 		mem_free(raw);
 	}
 	d->calls->close(d, f);
@@ -217,22 +220,27 @@ static bool entry_ok(const struct segments *s, uint32_t i)
 	const struct manifest_entry *e = &s->v[i];
 	uint64_t size = s->head.segment_size, from = e->number * size;
 
-	return e->number && e->number < s->head.number && (i == 0 || e->number > s->v[i - 1].number) &&
-	       e->end >= from + BLOCK_SIZE && e->end <= from + size && e->end % BLOCK_SIZE == 0 &&
+	return e->number && e->number < s->head.number &&
+	       (i == 0 || e->number > s->v[i - 1].number) && e->end >= from + BLOCK_SIZE &&
+	       e->end <= from + size && e->end % BLOCK_SIZE == 0 &&
 	       e->incarnation == incarnation_of(s->head.uuid, e->number);
 }
 
-static enum segments_found check_named(const struct listing *l, const struct segments *s, struct buf *why)
+static enum segments_found check_named(const struct listing *l, const struct segments *s,
+				       struct buf *why)
 {
 	for (uint32_t i = 0; i < s->n; i++) {
 		const struct found *f = file_of(l, s->v[i].number);
 
 		if (i + 1 < s->n && !entry_ok(s, i))
-			return failed(why, "has a head that contradicts itself", s->head.number);
+			return failed(why, "has a head that contradicts itself",
+				      s->head.number);
 		if (!f)
-			return failed(why, "is part of the queue and is missing", s->v[i].number);
+			return failed(why, "is part of the queue and is missing",
+				      s->v[i].number);
 		if (f->size != s->head.segment_size)
-			return failed(why, "is part of the queue and has a wrong size", f->number);
+			return failed(why, "is part of the queue and has a wrong size",
+				      f->number);
 	}
 	return SEGMENTS_OK;
 }
@@ -245,8 +253,8 @@ static void keep_numbers(struct segments *s, const struct listing *l)
 		s->files[i] = l->v[i].number;
 }
 
-static enum segments_found load(struct disk *d, struct listing *l, char *block, struct segments *s,
-				struct buf *why)
+static enum segments_found load(struct disk *d, struct listing *l, char *block,
+				struct segments *s, struct buf *why)
 {
 	enum segments_found found;
 
@@ -259,7 +267,8 @@ static enum segments_found load(struct disk *d, struct listing *l, char *block, 
 	if (found != SEGMENTS_OK)
 		return found;
 	if (!load_manifest(d, s, block))
-		return failed(why, "has a head whose list of segments can't be read", s->head.number);
+		return failed(why, "has a head whose list of segments can't be read",
+			      s->head.number);
 	return check_named(l, s, why);
 }
 

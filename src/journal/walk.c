@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define WINDOW_SIZE ((size_t)BATCH_BLOCKS_MAX * BLOCK_SIZE + WALK_CHUNK)
-#define UNREADABLE  0xa5                          /* a tag of these bytes has no fitting checksum */
+#define UNREADABLE  0xa5 /* a tag of these bytes has no fitting checksum */
 
 void window_init(struct window *w, int (*fetch)(void *, char *, size_t, uint64_t), void *ctx)
 {
@@ -126,7 +126,8 @@ bool batch_begins(const char *block, uint64_t incarnation, struct batch_head *re
 	if (!block_ok(block, &t) || t.incarnation != incarnation)
 		return false;
 	memcpy(ret, block, sizeof *ret);
-	return t.flags & BLOCK_FIRST && t.index == 0 && t.seq && batch_head_ok(ret) && ret->seq == t.seq;
+	return t.flags & BLOCK_FIRST && t.index == 0 && t.seq && batch_head_ok(ret) &&
+	       ret->seq == t.seq;
 }
 
 uint32_t batch_good_blocks(const char *blocks, const struct batch_head *h, uint64_t incarnation)
@@ -137,8 +138,9 @@ uint32_t batch_good_blocks(const char *blocks, const struct batch_head *h, uint6
 	for (i = 0; i < h->blocks; i++) {
 		bool last = i == h->blocks - 1;
 
-		if (!block_ok(blocks + (size_t)i * BLOCK_SIZE, &t) || t.incarnation != incarnation ||
-		    t.seq != h->seq || t.index != i || !!(t.flags & BLOCK_LAST) != last)
+		if (!block_ok(blocks + (size_t)i * BLOCK_SIZE, &t) ||
+		    t.incarnation != incarnation || t.seq != h->seq || t.index != i ||
+		    !!(t.flags & BLOCK_LAST) != last)
 			break;
 	}
 	return i;

@@ -12,20 +12,20 @@
 #include <string.h>
 #include <zstd.h>
 
-#define ZIP_DICTS_MAX 64                          /* in use at once: one a few months, and imported ones */
+#define ZIP_DICTS_MAX 64 /* in use at once: one a few months, and imported ones */
 
 struct dict {
-	uint32_t    id;
+	uint32_t id;
 	ZSTD_CDict *c;
 	ZSTD_DDict *d;
 };
 struct zip {
-	ZSTD_CCtx  *c;
-	ZSTD_DCtx  *d;
-	int         level;
-	uint32_t    use;                          /* the dictionary for new frames; 0: none */
+	ZSTD_CCtx *c;
+	ZSTD_DCtx *d;
+	int level;
+	uint32_t use; /* the dictionary for new frames; 0: none */
 	struct dict dicts[ZIP_DICTS_MAX];
-	unsigned    dicts_n;
+	unsigned dicts_n;
 };
 
 static void set(struct zip *z, ZSTD_cParameter p, int v)
@@ -41,8 +41,9 @@ struct zip *zip_new(int level)
 	z->d = ZSTD_createDCtx();
 	if (!z->c || !z->d)
 		die(111, "out of memory");
-	z->level = level < ZSTD_minCLevel() ? ZSTD_minCLevel() :
-		   level > ZSTD_maxCLevel() ? ZSTD_maxCLevel() : level;
+	z->level = level < ZSTD_minCLevel()   ? ZSTD_minCLevel()
+		   : level > ZSTD_maxCLevel() ? ZSTD_maxCLevel()
+					      : level;
 	set(z, ZSTD_c_compressionLevel, z->level);
 	set(z, ZSTD_c_contentSizeFlag, 1);
 	set(z, ZSTD_c_checksumFlag, 0);
@@ -114,7 +115,7 @@ struct span zip_pack(struct zip *z, struct span raw, char *dst, struct msg_part 
 		return pack_raw(raw, ret);
 	check(!ZSTD_isError(ZSTD_CCtx_refCDict(z->c, d ? d->c : NULL)));
 	n = ZSTD_compress2(z->c, dst, ZIP_BOUND, raw.p, raw.n);
-	check(!ZSTD_isError(n));                  /* dst holds the worst case */
+	check(!ZSTD_isError(n)); /* dst holds the worst case */
 	if (n > raw.n - raw.n / 16)
 		return pack_raw(raw, ret);
 	ret->codec = CODEC_ZSTD;
@@ -122,8 +123,8 @@ struct span zip_pack(struct zip *z, struct span raw, char *dst, struct msg_part 
 	return span_of(dst, n);
 }
 
-bool zip_unpack(struct zip *z, uint8_t codec, uint32_t dict, struct span frame, uint64_t raw_hash,
-		char *dst, size_t raw_n)
+bool zip_unpack(struct zip *z, uint8_t codec, uint32_t dict, struct span frame,
+		uint64_t raw_hash, char *dst, size_t raw_n)
 {
 	const struct dict *d = dict ? dict_of(z, dict) : NULL;
 	size_t n;
@@ -140,7 +141,7 @@ bool zip_unpack(struct zip *z, uint8_t codec, uint32_t dict, struct span frame, 
 	if (ZSTD_getFrameContentSize(frame.p, frame.n) != raw_n ||
 	    ZSTD_findFrameCompressedSize(frame.p, frame.n) != frame.n)
 		return false;
-	n = d ? ZSTD_decompress_usingDDict(z->d, dst, raw_n, frame.p, frame.n, d->d) :
-		ZSTD_decompressDCtx(z->d, dst, raw_n, frame.p, frame.n);
+	n = d ? ZSTD_decompress_usingDDict(z->d, dst, raw_n, frame.p, frame.n, d->d)
+	      : ZSTD_decompressDCtx(z->d, dst, raw_n, frame.p, frame.n);
 	return !ZSTD_isError(n) && n == raw_n && hash64(dst, raw_n) == raw_hash;
 }

@@ -15,9 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SEGMENT  (64 * 1024)
-#define SEGMENTS 3
-#define STEPS_MAX 100000                          /* far more than such a journal has records */
+#define SEGMENT   (64 * 1024)
+#define SEGMENTS  3
+#define STEPS_MAX 100000 /* far more than such a journal has records */
 
 struct disk_file {
 	uint64_t number;
@@ -41,7 +41,8 @@ static int mem_open(struct disk *d, const char *name, int flags, struct disk_fil
 	enum segment_file kind;
 	uint64_t n;
 
-	if (!segment_name_parse(name, &kind, &n) || kind != FILE_SEGMENT || n < 1 || n > SEGMENTS)
+	if (!segment_name_parse(name, &kind, &n) || kind != FILE_SEGMENT || n < 1 ||
+	    n > SEGMENTS)
 		return -ENOENT;
 	*ret = &handles[n - 1];
 	(*ret)->number = n - 1;
@@ -68,7 +69,11 @@ static int64_t mem_read(struct disk *d, struct disk_file *f, void *p, size_t n, 
 }
 
 static const struct disk_calls calls = {
-	.list = mem_list, .open = mem_open, .close = mem_close, .size = mem_size, .read = mem_read,
+	.list = mem_list,
+	.open = mem_open,
+	.close = mem_close,
+	.size = mem_size,
+	.read = mem_read,
 };
 static struct disk disk = {.calls = &calls};
 
@@ -90,10 +95,14 @@ static size_t put(char *blocks, size_t at, enum rec_type type, uint64_t id, stru
 static uint32_t seal(char *blocks, uint64_t number, size_t used, uint32_t flags)
 {
 	struct batch_head b = {
-		.blocks = (uint32_t)blocks_for(used), .seq = ++seq, .watermark = seq - 1,
-		.payload_n = (uint32_t)(used - sizeof b), .flags = flags,
+		.blocks = (uint32_t)blocks_for(used),
+		.seq = ++seq,
+		.watermark = seq - 1,
+		.payload_n = (uint32_t)(used - sizeof b),
+		.flags = flags,
 	};
-	struct block_tag t = {.incarnation = incarnation_of(uuid, number), .seq = seq, .watermark_lag = 1};
+	struct block_tag t = {
+		.incarnation = incarnation_of(uuid, number), .seq = seq, .watermark_lag = 1};
 
 	b.payload_hash = payload_hash(blocks, sizeof b, b.payload_n);
 	b.chain = chain = hash64_chain(chain, b.payload_hash, seq);
@@ -101,7 +110,8 @@ static uint32_t seal(char *blocks, uint64_t number, size_t used, uint32_t flags)
 	memcpy(blocks, &b, sizeof b);
 	for (uint32_t i = 0; i < b.blocks; i++) {
 		t.index = (uint16_t)i;
-		t.flags = (uint16_t)((i == 0 ? BLOCK_FIRST : 0) | (i == b.blocks - 1 ? BLOCK_LAST : 0));
+		t.flags = (uint16_t)((i == 0 ? BLOCK_FIRST : 0) |
+				     (i == b.blocks - 1 ? BLOCK_LAST : 0));
 		block_seal(blocks + (size_t)i * BLOCK_SIZE, &t);
 	}
 	return b.blocks;
@@ -110,11 +120,24 @@ static uint32_t seal(char *blocks, uint64_t number, size_t used, uint32_t flags)
 static size_t put_mail(char *blocks, size_t at, uint64_t id)
 {
 	static char raw[5000];
-	struct { struct rec_body b; char p[5000]; } body = {{.raw_n = 5000, .codec = CODEC_RAW}, ""};
-	struct { struct rec_rcpt r; char p[6]; } __attribute__((packed)) rcpt = {{0, 2}, "\1\0a\1\0b"};
-	struct { struct rec_msg m; uint64_t at[2]; char s[4]; } __attribute__((packed)) msg = {
-		{.body_parts = 1, .rcpt_parts = 1, .rcpts = 2, .sender_n = 4}, {0, 0}, "a@bc"};
-	struct { struct rec_state s; struct msg_range r; } state = {{.outcome = OUTCOME_DELIVERED, .ranges_n = 1}, {0, 1}};
+	struct {
+		struct rec_body b;
+		char p[5000];
+	} body = {{.raw_n = 5000, .codec = CODEC_RAW}, ""};
+	struct {
+		struct rec_rcpt r;
+		char p[6];
+	} __attribute__((packed)) rcpt = {{0, 2}, "\1\0a\1\0b"};
+	struct {
+		struct rec_msg m;
+		uint64_t at[2];
+		char s[4];
+	} __attribute__((packed))
+	msg = {{.body_parts = 1, .rcpt_parts = 1, .rcpts = 2, .sender_n = 4}, {0, 0}, "a@bc"};
+	struct {
+		struct rec_state s;
+		struct msg_range r;
+	} state = {{.outcome = OUTCOME_DELIVERED, .ranges_n = 1}, {0, 1}};
 
 	memset(raw, (int)id, sizeof raw);
 	memcpy(body.p, raw, sizeof raw);
@@ -128,8 +151,13 @@ static void make_segment(uint64_t number, struct manifest_entry *named, uint32_t
 {
 	char *p = files[number - 1];
 	struct segment_head h = {
-		.number = number, .segment_size = SEGMENT, .epoch = 1, .first_seq = seq + 1, .chain = chain,
-		.oldest = 1, .manifest_n = named_n,
+		.number = number,
+		.segment_size = SEGMENT,
+		.epoch = 1,
+		.first_seq = seq + 1,
+		.chain = chain,
+		.oldest = 1,
+		.manifest_n = named_n,
 	};
 	struct rec_seal s = {.next_number = number + 1};
 	size_t at;
@@ -146,8 +174,10 @@ static void make_segment(uint64_t number, struct manifest_entry *named, uint32_t
 		p += (size_t)seal(p, number, at, last ? BATCH_SEAL : BATCH_ACKED) * BLOCK_SIZE;
 	}
 	named[named_n] = (struct manifest_entry){
-		.number = number, .end = number * SEGMENT + (uint64_t)(p - files[number - 1]),
-		.state = SEGMENT_QUEUE, .incarnation = incarnation_of(uuid, number),
+		.number = number,
+		.end = number * SEGMENT + (uint64_t)(p - files[number - 1]),
+		.state = SEGMENT_QUEUE,
+		.incarnation = incarnation_of(uuid, number),
 	};
 }
 
@@ -174,13 +204,16 @@ static void read_all(void)
 
 	buf_init(&why, 512);
 	if (reader_open(r, &why) == 0) {
-		while ((got = reader_next(r, steps % 2, &rec)) == READ_OK || got == READ_DAMAGE) {
+		while ((got = reader_next(r, steps % 2, &rec)) == READ_OK ||
+		       got == READ_DAMAGE) {
 			struct record one;
 
 			check(++steps < STEPS_MAX);
 			if (got == READ_OK && rec.body.n)
-				check(hash64(rec.body.p, rec.body.n) != 1);   /* touches every byte */
-			(void)reader_at(r, rec.pos, (enum rec_type)rec.head.type, rec.head.id, rec.head.number, &one);
+				check(hash64(rec.body.p, rec.body.n) !=
+				      1); /* touches every byte */
+			(void)reader_at(r, rec.pos, (enum rec_type)rec.head.type, rec.head.id,
+					rec.head.number, &one);
 		}
 	}
 	buf_free(&why);
@@ -215,7 +248,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	if (n > sizeof files - at)
 		n = sizeof files - at;
 	memcpy(&files[0][0] + at, p + 5, n);
-	for (uint64_t b = at / BLOCK_SIZE; p[4] & 1 && b < sizeof files / BLOCK_SIZE && b * BLOCK_SIZE < at + n; b++)
+	for (uint64_t b = at / BLOCK_SIZE;
+	     p[4] & 1 && b < sizeof files / BLOCK_SIZE && b * BLOCK_SIZE < at + n; b++)
 		reseal(&files[0][0] + b * BLOCK_SIZE);
 	(void)journal_recover(&disk, &end);
 	journal_end_fini(&end);

@@ -13,54 +13,54 @@
 #include <errno.h>
 #include <string.h>
 
-#define NAME_N     48
-#define FILES_MAX  1024
-#define FLIGHT_MAX 8
-#define SECTOR     512
+#define NAME_N       48
+#define FILES_MAX    1024
+#define FLIGHT_MAX   8
+#define SECTOR       512
 #define DELAY_MIN_US 30
 #define DELAY_MAX_US 900
 
 struct inode {
-	char    *data;
+	char *data;
 	uint64_t size, cap;
 };
 struct name {
-	char          name[NAME_N];
+	char name[NAME_N];
 	struct inode *inode;
 };
 struct dir {
 	struct name v[FILES_MAX];
-	unsigned    n;
+	unsigned n;
 };
 enum change { CREATED, RENAMED, REMOVED };
 struct pending {
-	enum change   what;
-	char          from[NAME_N], to[NAME_N];
+	enum change what;
+	char from[NAME_N], to[NAME_N];
 	struct inode *inode;
 };
 struct disk_file {
 	struct inode *inode;
-	int           flags;
+	int flags;
 };
 struct flight {
-	struct op    *op;                         /* NULL: nobody waits any more */
+	struct op *op; /* NULL: nobody waits any more */
 	struct inode *inode;
-	const char   *p;
-	char         *copy;                       /* of a dead process' write */
-	uint64_t      n, off, due_us, hash;
+	const char *p;
+	char *copy; /* of a dead process' write */
+	uint64_t n, off, due_us, hash;
 };
 struct simdisk {
-	struct disk    disk;
-	struct dir     now, synced;
+	struct disk disk;
+	struct dir now, synced;
 	struct pending pending[FILES_MAX];
-	unsigned       pending_n;
+	unsigned pending_n;
 	struct inode **inodes;
-	unsigned       inodes_n;
+	unsigned inodes_n;
 	struct disk_file *open[FILES_MAX];
-	struct flight  flight[FLIGHT_MAX];
-	unsigned       flight_n;
-	uint64_t       fuse, eios, landed;
-	bool           dead, fail_write;
+	struct flight flight[FLIGHT_MAX];
+	unsigned flight_n;
+	uint64_t fuse, eios, landed;
+	bool dead, fail_write;
 };
 
 static struct simdisk *of(struct disk *d)
@@ -102,7 +102,8 @@ static void apply(struct dir *dir, const struct pending *p)
 		dir_put(dir, p->to, p->inode);
 }
 
-static void change(struct simdisk *s, enum change what, const char *from, const char *to, struct inode *inode)
+static void change(struct simdisk *s, enum change what, const char *from, const char *to,
+		   struct inode *inode)
 {
 	struct pending *p = &s->pending[s->pending_n++];
 
@@ -141,8 +142,11 @@ static void tear(struct inode *inode, const char *p, uint64_t n, uint64_t off)
 	if (off + n > inode->size)
 		n = off < inode->size ? inode->size - off : 0;
 	for (uint64_t at = 0; at < n; at += unit) {
-		bool keep = how == 0 ? false : how == 1 ? true : how == 2 ? at < prefix :
-			    how == 3 ? at >= prefix : rand_below(2);
+		bool keep = how == 0   ? false
+			    : how == 1 ? true
+			    : how == 2 ? at < prefix
+			    : how == 3 ? at >= prefix
+				       : rand_below(2);
 
 		if (keep)
 			memcpy(inode->data + off + at, p + at, unit);
@@ -236,7 +240,8 @@ bool simdisk_rot(struct disk *d, const char *name, uint64_t byte, unsigned bit)
 
 /* ---- the calls ---- */
 
-static int sim_list(struct disk *d, void (*each)(void *ctx, const char *name, uint64_t size), void *ctx)
+static int sim_list(struct disk *d, void (*each)(void *ctx, const char *name, uint64_t size),
+		    void *ctx)
 {
 	struct simdisk *s = of(d);
 
@@ -251,7 +256,8 @@ static struct inode *inode_new(struct simdisk *s)
 {
 	struct inode *inode = mem_new(sizeof *inode);
 
-	s->inodes = mem_grow(s->inodes, s->inodes_n * sizeof *s->inodes, (s->inodes_n + 1) * sizeof *s->inodes);
+	s->inodes = mem_grow(s->inodes, s->inodes_n * sizeof *s->inodes,
+			     (s->inodes_n + 1) * sizeof *s->inodes);
 	s->inodes[s->inodes_n++] = inode;
 	return inode;
 }
@@ -357,7 +363,8 @@ static int64_t sim_read(struct disk *d, struct disk_file *f, void *p, size_t n, 
 {
 	if (burn(of(d)))
 		return -EIO;
-	check(f->flags & DISK_READ && off % DISK_ALIGN == 0 && n % DISK_ALIGN == 0 && (uintptr_t)p % DISK_ALIGN == 0);
+	check(f->flags & DISK_READ && off % DISK_ALIGN == 0 && n % DISK_ALIGN == 0 &&
+	      (uintptr_t)p % DISK_ALIGN == 0);
 	if (off >= f->inode->size)
 		return 0;
 	if (n > f->inode->size - off)
@@ -368,11 +375,13 @@ static int64_t sim_read(struct disk *d, struct disk_file *f, void *p, size_t n, 
 
 static void check_write(const struct disk_file *f, const void *p, size_t n, uint64_t off)
 {
-	check(f->flags & DISK_WRITE && off % DISK_ALIGN == 0 && n % DISK_ALIGN == 0 && (uintptr_t)p % DISK_ALIGN == 0);
-	check(off + n <= f->inode->size);         /* a prepared segment never grows */
+	check(f->flags & DISK_WRITE && off % DISK_ALIGN == 0 && n % DISK_ALIGN == 0 &&
+	      (uintptr_t)p % DISK_ALIGN == 0);
+	check(off + n <= f->inode->size); /* a prepared segment never grows */
 }
 
-static int64_t sim_write_now(struct disk *d, struct disk_file *f, const void *p, size_t n, uint64_t off)
+static int64_t sim_write_now(struct disk *d, struct disk_file *f, const void *p, size_t n,
+			     uint64_t off)
 {
 	struct simdisk *s = of(d);
 	bool was_dead = s->dead;
@@ -387,7 +396,8 @@ static int64_t sim_write_now(struct disk *d, struct disk_file *f, const void *p,
 	return (int64_t)n;
 }
 
-static void sim_write(struct disk *d, struct disk_file *f, struct op *op, const void *p, size_t n, uint64_t off)
+static void sim_write(struct disk *d, struct disk_file *f, struct op *op, const void *p,
+		      size_t n, uint64_t off)
 {
 	struct simdisk *s = of(d);
 	uint64_t slow = rand_below(40) == 0 ? 20 : 1;
@@ -396,7 +406,12 @@ static void sim_write(struct disk *d, struct disk_file *f, struct op *op, const 
 	check(!op->armed && s->flight_n < FLIGHT_MAX);
 	op->armed = true;
 	s->flight[s->flight_n++] = (struct flight){
-		.op = op, .inode = f->inode, .p = p, .n = n, .off = off, .hash = hash64(p, n),
+		.op = op,
+		.inode = f->inode,
+		.p = p,
+		.n = n,
+		.off = off,
+		.hash = hash64(p, n),
 		.due_us = clock_mono_us() + (DELAY_MIN_US + rand_below(DELAY_MAX_US)) * slow,
 	};
 }
@@ -412,10 +427,20 @@ static int sim_fd(struct disk_file *f)
 }
 
 static const struct disk_calls calls = {
-	.list = sim_list, .open = sim_open, .close = sim_close, .size = sim_size,
-	.rename = sim_rename, .unlink = sim_unlink, .sync_dir = sim_sync_dir, .sync = sim_sync,
-	.fill = sim_fill, .read = sim_read, .write_now = sim_write_now, .write = sim_write,
-	.lock = sim_lock, .fd = sim_fd,
+	.list = sim_list,
+	.open = sim_open,
+	.close = sim_close,
+	.size = sim_size,
+	.rename = sim_rename,
+	.unlink = sim_unlink,
+	.sync_dir = sim_sync_dir,
+	.sync = sim_sync,
+	.fill = sim_fill,
+	.read = sim_read,
+	.write_now = sim_write_now,
+	.write = sim_write,
+	.lock = sim_lock,
+	.fd = sim_fd,
 };
 
 /* ---- time ---- */

@@ -2,9 +2,9 @@
  *
  *   sim [--seeds N] [--seed S] [--guest NAME]
  *
- * Runs worlds S, S+1, ..., for the journal alone ("none") and with each guest, or for the one that
- * is named.  Exits non-zero if one of them breaks a promise (its seed is said), and
- * if some kind of fault never happened: then nothing was shown. */
+ * Runs worlds S, S+1, ..., for the journal alone ("none") and with each guest, or for the one
+ * that is named.  Exits non-zero if one of them breaks a promise (its seed is said), and if
+ * some kind of fault never happened: then nothing was shown. */
 #include "queue.h"
 #include "world.h"
 
@@ -19,7 +19,8 @@
 
 /* Guests: name and struct, NULL ends.  Each runs in as many worlds as the journal alone. */
 static const struct guest *const guests[] = {
-	&queue_guest, NULL,
+	&queue_guest,
+	NULL,
 };
 
 static uint64_t number_of(const char *s)

@@ -13,58 +13,58 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SEGMENT_SIZE (64 * 1024)
-#define RING_SIZE    (1024 * 1024)
-#define SHARD        5
-#define RUNS_MAX     512
+#define SEGMENT_SIZE  (64 * 1024)
+#define RING_SIZE     (1024 * 1024)
+#define SHARD         5
+#define RUNS_MAX      512
 #define AMBIGUOUS_MAX 64
-#define BATCH_SPAN   (8 * BLOCK_SIZE)             /* no batch of such small segments is longer */
-#define START_US     UINT64_C(1000000000)
+#define BATCH_SPAN    (8 * BLOCK_SIZE) /* no batch of such small segments is longer */
+#define START_US      UINT64_C(1000000000)
 
 /* What was added, and what must come back. */
 struct added {
 	uint64_t id, pos, hash;
 	uint32_t n, number;
-	uint8_t  type;
+	uint8_t type;
 };
 struct run {
 	struct added *v;
-	size_t        n, cap;
-	size_t        acked;                      /* so many of them are promised */
-	size_t        seen;                       /* so many were there at the last look */
-	bool          final;                      /* a later run has begun: it stays like that */
+	size_t n, cap;
+	size_t acked; /* so many of them are promised */
+	size_t seen;  /* so many were there at the last look */
+	bool final;   /* a later run has begun: it stays like that */
 };
 struct cursor {
 	unsigned run;
-	size_t   at;
+	size_t at;
 };
 struct waiting {
 	struct waiter waiter;
 	struct world *world;
-	size_t        upto;
-	struct link   link;
+	size_t upto;
+	struct link link;
 };
 
 struct world {
-	struct loop    loop;
-	struct disk   *disk;
-	struct ring    ring;
-	struct commit *commit;                    /* NULL: journald is not there */
+	struct loop loop;
+	struct disk *disk;
+	struct ring ring;
+	struct commit *commit; /* NULL: journald is not there */
 	struct reader *follower;
-	struct cursor  follower_at;
-	bool           failed, caught_up;
-	uint64_t       caught_up_at, epoch, ids;
-	struct run     runs[RUNS_MAX];
-	unsigned       runs_n;
-	struct link    waiting;
-	struct pool    waiters;
-	struct mail   *mail;
+	struct cursor follower_at;
+	bool failed, caught_up;
+	uint64_t caught_up_at, epoch, ids;
+	struct run runs[RUNS_MAX];
+	unsigned runs_n;
+	struct link waiting;
+	struct pool waiters;
+	struct mail *mail;
 	const struct guest *guest;
-	void          *guest_state;
+	void *guest_state;
 	struct {
 		uint64_t from, to;
-	} ambiguous[AMBIGUOUS_MAX];               /* batches that were torn inside a block: said for ever */
-	unsigned       ambiguous_n;
+	} ambiguous[AMBIGUOUS_MAX]; /* batches that were torn inside a block: said for ever */
+	unsigned ambiguous_n;
 };
 
 struct world_counts world_counts;
@@ -106,7 +106,10 @@ static void sim_cancel(struct loop *l, struct op *op)
 }
 
 static const struct loop_calls sim_loop = {
-	.name = "simulator", .start = sim_start, .cancel = sim_cancel, .wait = sim_wait,
+	.name = "simulator",
+	.start = sim_start,
+	.cancel = sim_cancel,
+	.wait = sim_wait,
 };
 
 /* ---- the model ---- */
@@ -116,7 +119,8 @@ static struct run *this_run(struct world *w)
 	return &w->runs[w->runs_n - 1];
 }
 
-static void model_add(struct world *w, const struct rec_head *h, const struct span *pieces, int pieces_n, uint64_t pos)
+static void model_add(struct world *w, const struct rec_head *h, const struct span *pieces,
+		      int pieces_n, uint64_t pos)
 {
 	static char flat[REC_MAX];
 	struct run *r = this_run(w);
@@ -134,8 +138,12 @@ static void model_add(struct world *w, const struct rec_head *h, const struct sp
 		r->cap = cap;
 	}
 	r->v[r->n++] = (struct added){
-		.id = h->id, .pos = pos, .hash = hash64(flat, n), .n = (uint32_t)n,
-		.number = h->number, .type = h->type,
+		.id = h->id,
+		.pos = pos,
+		.hash = hash64(flat, n),
+		.n = (uint32_t)n,
+		.number = h->number,
+		.type = h->type,
 	};
 	world_counts.records++;
 }
@@ -143,7 +151,8 @@ static void model_add(struct world *w, const struct rec_head *h, const struct sp
 static bool is_same(const struct added *a, const struct record *r)
 {
 	return a->pos == r->pos && a->type == r->head.type && a->id == r->head.id &&
-	       a->number == r->head.number && a->n == r->body.n && a->hash == hash64(r->body.p, r->body.n);
+	       a->number == r->head.number && a->n == r->body.n &&
+	       a->hash == hash64(r->body.p, r->body.n);
 }
 
 static void run_ends(struct world *w, struct cursor *c)
@@ -151,11 +160,13 @@ static void run_ends(struct world *w, struct cursor *c)
 	struct run *r = &w->runs[c->run];
 
 	if (c->at < r->acked)
-		world_fail("run %u: %zu records were promised, %zu are there", c->run, r->acked, c->at);
+		world_fail("run %u: %zu records were promised, %zu are there", c->run, r->acked,
+			   c->at);
 	if (r->final && c->at != r->seen)
 		world_fail("run %u: had %zu records, now it has %zu", c->run, r->seen, c->at);
 	if (c->at < r->seen)
-		world_fail("run %u: %zu records were there, now only %zu", c->run, r->seen, c->at);
+		world_fail("run %u: %zu records were there, now only %zu", c->run, r->seen,
+			   c->at);
 	r->seen = c->at;
 	c->run++;
 	c->at = 0;
@@ -185,7 +196,8 @@ static void cursor_take(struct world *w, struct cursor *c, const struct record *
 			return;
 		}
 	}
-	world_fail("a record that was never added: type %u id %" PRIu64 " number %u at %" PRIu64,
+	world_fail("a record that was never added: type %u id %" PRIu64
+		   " number %u at %" PRIu64,
 		   r->head.type, r->head.id, r->head.number, r->pos);
 }
 
@@ -221,7 +233,8 @@ static void promise(struct world *w)
 	list_add_end(&w->waiting, &g->link);
 }
 
-uint64_t world_add(struct world *w, struct rec_head *h, const struct span *pieces, int pieces_n, bool acked)
+uint64_t world_add(struct world *w, struct rec_head *h, const struct span *pieces, int pieces_n,
+		   bool acked)
 {
 	uint64_t pos;
 	size_t n = 0;
@@ -246,15 +259,21 @@ uint64_t world_new_id(struct world *w)
 	return id_make(commit_epoch(w->commit), ++w->ids, SHARD);
 }
 
-bool world_submit(struct world *w, uint64_t id, struct span sender, struct span packed, uint32_t rcpts,
-		  struct span raw, uint64_t parent)
+bool world_submit(struct world *w, uint64_t id, struct span sender, struct span packed,
+		  uint32_t rcpts, struct span raw, uint64_t parent)
 {
 	struct rec_head h = {.type = REC_BODY, .id = id};
-	struct rec_body b = {.raw_n = (uint32_t)raw.n, .raw_hash = hash64(raw.p, raw.n), .codec = CODEC_RAW};
+	struct rec_body b = {
+		.raw_n = (uint32_t)raw.n, .raw_hash = hash64(raw.p, raw.n), .codec = CODEC_RAW};
 	struct rec_rcpt r = {.first = 0, .count = rcpts};
 	struct rec_msg m = {
-		.arrival_us = clock_wall_us(), .size = raw.n, .parent = parent, .body_parts = 1, .rcpt_parts = 1,
-		.rcpts = rcpts, .sender_n = (uint16_t)sender.n,
+		.arrival_us = clock_wall_us(),
+		.size = raw.n,
+		.parent = parent,
+		.body_parts = 1,
+		.rcpt_parts = 1,
+		.rcpts = rcpts,
+		.sender_n = (uint16_t)sender.n,
 	};
 	uint64_t at[2];
 	size_t need = rec_size(sizeof b + raw.n) + rec_size(sizeof r + packed.n) +
@@ -266,21 +285,30 @@ bool world_submit(struct world *w, uint64_t id, struct span sender, struct span 
 	h = (struct rec_head){.type = REC_RCPT, .id = id};
 	at[1] = world_add(w, &h, (struct span[]){span_of(&r, sizeof r), packed}, 2, false);
 	h = (struct rec_head){.type = REC_MSG, .id = id};
-	if (!world_add(w, &h, (struct span[]){span_of(&m, sizeof m), span_of(at, sizeof at), sender}, 3, true))
+	if (!world_add(w, &h,
+		       (struct span[]){span_of(&m, sizeof m), span_of(at, sizeof at), sender},
+		       3, true))
 		world_fail("commit_fits() promised what commit_add() did not hold");
 	return true;
 }
 
-bool world_outcome(struct world *w, const struct msg_outcome *o, const struct msg_range *ranges, struct span text)
+bool world_outcome(struct world *w, const struct msg_outcome *o, const struct msg_range *ranges,
+		   struct span text)
 {
 	struct rec_head h = {.type = REC_STATE, .id = o->id};
 	struct rec_state s = {
-		.at_us = o->at_us, .next_us = o->next_us, .attempt = o->attempt, .ranges_n = o->ranges_n,
-		.text_n = (uint16_t)text.n, .outcome = o->outcome,
+		.at_us = o->at_us,
+		.next_us = o->next_us,
+		.attempt = o->attempt,
+		.ranges_n = o->ranges_n,
+		.text_n = (uint16_t)text.n,
+		.outcome = o->outcome,
 	};
 
-	return world_add(w, &h, (struct span[]){span_of(&s, sizeof s),
-			 span_of(ranges, o->ranges_n * sizeof *ranges), text}, 3, false) != 0;
+	return world_add(w, &h,
+			 (struct span[]){span_of(&s, sizeof s),
+					 span_of(ranges, o->ranges_n * sizeof *ranges), text},
+			 3, false) != 0;
 }
 
 struct loop *world_loop(struct world *w)
@@ -315,14 +343,16 @@ static void on_failed(void *ctx, int error)
 	w->failed = true;
 }
 
-static const struct commit_calls commit_calls = {.moved = on_moved, .room = on_room, .failed = on_failed};
+static const struct commit_calls commit_calls = {
+	.moved = on_moved, .room = on_room, .failed = on_failed};
 
 /* ---- looking at the journal when it is stopped ---- */
 
 static bool ends_equal(const struct journal_end *a, const struct journal_end *b)
 {
-	return memcmp(a->uuid, b->uuid, sizeof a->uuid) == 0 && a->epoch == b->epoch && a->number == b->number &&
-	       a->end == b->end && a->seq == b->seq && a->chain == b->chain && a->segments_n == b->segments_n &&
+	return memcmp(a->uuid, b->uuid, sizeof a->uuid) == 0 && a->epoch == b->epoch &&
+	       a->number == b->number && a->end == b->end && a->seq == b->seq &&
+	       a->chain == b->chain && a->segments_n == b->segments_n &&
 	       (a->segments_n == 0 ||
 		memcmp(a->segments, b->segments, a->segments_n * sizeof *a->segments) == 0);
 }
@@ -355,7 +385,8 @@ static bool is_ambiguous(const struct world *w, uint64_t pos)
 static void look_up(struct world *w, struct reader *r, const struct added *a)
 {
 	struct record rec;
-	enum read_result got = reader_at(r, a->pos, (enum rec_type)a->type, a->id, a->number, &rec);
+	enum read_result got =
+		reader_at(r, a->pos, (enum rec_type)a->type, a->id, a->number, &rec);
 
 	if (world_is_dark(w))
 		return;
@@ -379,7 +410,8 @@ static void walk_opened(struct world *w, struct reader *r)
 	struct record rec;
 	enum read_result got;
 
-	while ((got = reader_next(r, true, &rec)) == READ_OK || (got == READ_DAMAGE && is_ambiguous(w, rec.pos))) {
+	while ((got = reader_next(r, true, &rec)) == READ_OK ||
+	       (got == READ_DAMAGE && is_ambiguous(w, rec.pos))) {
 		if (got == READ_OK)
 			cursor_take(w, &c, &rec);
 	}
@@ -415,8 +447,10 @@ static bool recover(struct world *w, struct journal_end *ret)
 		return false;
 	if (verdict == RECOVERED_AMBIGUOUS)
 		note_ambiguous(w, ret);
-	else if (verdict != RECOVERED_EMPTY && verdict != RECOVERED_CLEAN && verdict != RECOVERED_TORN)
-		world_fail("recovery says %d: %.*s", (int)verdict, SPAN_ARG(buf_span(&ret->why)));
+	else if (verdict != RECOVERED_EMPTY && verdict != RECOVERED_CLEAN &&
+		 verdict != RECOVERED_TORN)
+		world_fail("recovery says %d: %.*s", (int)verdict,
+			   SPAN_ARG(buf_span(&ret->why)));
 	if (verdict == RECOVERED_EMPTY && w->epoch)
 		world_fail("the journal is gone");
 	if (verdict == RECOVERED_TORN)
@@ -435,9 +469,9 @@ static bool recover(struct world *w, struct journal_end *ret)
 
 struct rot {
 	struct added *hit;
-	char          name[SEGMENT_NAME_MAX];
-	uint64_t      byte;
-	unsigned      bit;
+	char name[SEGMENT_NAME_MAX];
+	uint64_t byte;
+	unsigned bit;
 };
 
 static bool rot_pick(struct world *w, struct rot *ret)
@@ -453,7 +487,8 @@ static bool rot_pick(struct world *w, struct rot *ret)
 	/* The end of what was promised is where damage and a torn tail look most alike. */
 	ret->hit = &run->v[rand_below(2) ? run->acked - 1 : rand_below(run->acked)];
 	at = ret->hit->pos % BLOCK_SIZE + rand_below(sizeof(struct rec_head) + ret->hit->n);
-	ret->byte = ret->hit->pos % SEGMENT_SIZE / BLOCK_SIZE * BLOCK_SIZE + payload_to_bytes(at);
+	ret->byte =
+		ret->hit->pos % SEGMENT_SIZE / BLOCK_SIZE * BLOCK_SIZE + payload_to_bytes(at);
 	ret->bit = (unsigned)rand_below(8);
 	segment_name(ret->name, FILE_SEGMENT, ret->hit->pos / SEGMENT_SIZE);
 	return true;
@@ -471,18 +506,22 @@ static size_t find_added(struct world *w, const struct record *r, size_t from)
 	return SIZE_MAX;
 }
 
-/* Records [from, to) of all lists joined were not read: they must be in the batch that was hit. */
+/* Records [from, to) of all lists joined were not read: they must be in the batch that was hit.
+ */
 static void expect_lost(struct world *w, const struct rot *rot, size_t from, size_t to)
 {
 	size_t at = 0;
 
 	for (unsigned i = 0; i < w->runs_n; at += w->runs[i].seen, i++) {
-		for (size_t k = from > at ? from - at : 0; k < w->runs[i].seen && at + k < to; k++) {
+		for (size_t k = from > at ? from - at : 0; k < w->runs[i].seen && at + k < to;
+		     k++) {
 			uint64_t pos = w->runs[i].v[k].pos, hit = rot->hit->pos;
 
 			if ((pos > hit ? pos - hit : hit - pos) > BATCH_SPAN)
-				world_fail("a bad bit at %s byte %" PRIu64 ", in the record at %" PRIu64
-					   ", costs the record at %" PRIu64, rot->name, rot->byte, hit, pos);
+				world_fail("a bad bit at %s byte %" PRIu64
+					   ", in the record at %" PRIu64
+					   ", costs the record at %" PRIu64,
+					   rot->name, rot->byte, hit, pos);
 		}
 	}
 }
@@ -500,7 +539,8 @@ static unsigned walk_rotten(struct world *w, const struct rot *rot)
 
 	buf_init(&why, 512);
 	if (reader_open(r, &why))
-		world_fail("a journal with one bad bit can't be opened: %.*s", SPAN_ARG(buf_span(&why)));
+		world_fail("a journal with one bad bit can't be opened: %.*s",
+			   SPAN_ARG(buf_span(&why)));
 	while ((got = reader_next(r, true, &rec)) == READ_OK || got == READ_DAMAGE) {
 		size_t at;
 
@@ -512,7 +552,8 @@ static unsigned walk_rotten(struct world *w, const struct rot *rot)
 			continue;
 		at = find_added(w, &rec, next);
 		if (at == SIZE_MAX)
-			world_fail("behind damage, a record that was never added, at %" PRIu64, rec.pos);
+			world_fail("behind damage, a record that was never added, at %" PRIu64,
+				   rec.pos);
 		expect_lost(w, rot, next, at);
 		next = at + 1;
 	}
@@ -539,7 +580,8 @@ static void rot(struct world *w)
 		world_fail("one bad bit: recovery fails: %.*s", SPAN_ARG(buf_span(&end.why)));
 	damages = walk_rotten(w, &rot);
 	if (!damages)
-		world_fail("a bad bit at %s byte %" PRIu64 " passes in silence (recovery says %d: %.*s)",
+		world_fail("a bad bit at %s byte %" PRIu64
+			   " passes in silence (recovery says %d: %.*s)",
 			   rot.name, rot.byte, (int)verdict, SPAN_ARG(buf_span(&end.why)));
 	world_counts.rot_found++;
 	journal_end_fini(&end);
@@ -565,7 +607,8 @@ static void follower_new(struct world *w)
 	w->follower = reader_new(w->disk, &w->ring, SEGMENT_SIZE, SHARD);
 	w->follower_at = (struct cursor){0};
 	if (reader_open(w->follower, &why))
-		world_fail("the follower can't open the journal: %.*s", SPAN_ARG(buf_span(&why)));
+		world_fail("the follower can't open the journal: %.*s",
+			   SPAN_ARG(buf_span(&why)));
 	buf_free(&why);
 	w->caught_up = false;
 	w->caught_up_at = world_durable(w);
@@ -584,7 +627,8 @@ static void follow(struct world *w, unsigned records_max)
 			return;
 		if (got == READ_END) {
 			if (reader_pos(w->follower) < world_durable(w))
-				world_fail("the follower ends at %" PRIu64 ", durable is %" PRIu64,
+				world_fail("the follower ends at %" PRIu64
+					   ", durable is %" PRIu64,
 					   reader_pos(w->follower), world_durable(w));
 			if (w->guest_state && !w->caught_up)
 				w->guest->caught_up(w->guest_state);
@@ -607,7 +651,8 @@ static void follow(struct world *w, unsigned records_max)
 
 static void drop_waiters(struct world *w)
 {
-	list_each_safe(&w->waiting, l) {
+	list_each_safe(&w->waiting, l)
+	{
 		struct waiting *g = owner_of(l, struct waiting, link);
 
 		waiter_cancel(&g->waiter);
@@ -694,8 +739,8 @@ static void start_journald(struct world *w)
 			if (ring_make(&w->ring, RING_SIZE, SEGMENT_SIZE))
 				world_fail("no ring");
 			land_some(w);
-			e = commit_open(&w->commit, &w->loop, w->disk, &w->ring, &end, SEGMENT_SIZE, SHARD,
-					true, &commit_calls, w);
+			e = commit_open(&w->commit, &w->loop, w->disk, &w->ring, &end,
+					SEGMENT_SIZE, SHARD, true, &commit_calls, w);
 			good = e == 0;
 			if (e && !world_is_dark(w))
 				world_fail("the journal can't be opened: %s", strerror(-e));
@@ -714,7 +759,7 @@ static void start_journald(struct world *w)
 
 static void work(struct world *w, unsigned passes)
 {
-	unsigned lag = (unsigned)rand_below(4);   /* 0: the follower is asleep */
+	unsigned lag = (unsigned)rand_below(4); /* 0: the follower is asleep */
 
 	while (passes-- && !w->failed && !world_is_dark(w)) {
 		mail_step(w->mail);

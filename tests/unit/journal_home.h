@@ -27,15 +27,15 @@
 #define HOME_RING    (1024 * 1024)
 
 struct home {
-	char         dir[64];
+	char dir[64];
 	struct loop *loop;
 	struct disk *disk;
-	struct ring  ring;
+	struct ring ring;
 	struct commit *commit;
-	bool         direct;
-	unsigned     moved, rooms, done;
-	int          failed;
-	uint64_t     durable;
+	bool direct;
+	unsigned moved, rooms, done;
+	int failed;
+	uint64_t durable;
 };
 
 static inline void home_on_moved(void *ctx, uint64_t durable)
@@ -87,8 +87,9 @@ static inline enum recovered home_open(struct home *h)
 
 	assert_int_not_equal(verdict, RECOVERED_FAILED);
 	assert_int_equal(ring_make(&h->ring, HOME_RING, HOME_SEGMENT), 0);
-	assert_int_equal(commit_open(&h->commit, h->loop, h->disk, &h->ring, &end, HOME_SEGMENT, 1, h->direct,
-				     &home_calls, h), 0);
+	assert_int_equal(commit_open(&h->commit, h->loop, h->disk, &h->ring, &end, HOME_SEGMENT,
+				     1, h->direct, &home_calls, h),
+			 0);
 	journal_end_fini(&end);
 	return verdict;
 }
@@ -124,8 +125,8 @@ static inline void home_fini(struct home *h)
 }
 
 /* One record of `n` bytes that are made from id and number. */
-static inline uint64_t home_add(struct home *h, enum rec_type type, uint64_t id, uint32_t number, size_t n,
-				unsigned flags)
+static inline uint64_t home_add(struct home *h, enum rec_type type, uint64_t id,
+				uint32_t number, size_t n, unsigned flags)
 {
 	static char bytes[REC_MAX];
 	struct rec_head head = {.type = (uint8_t)type, .id = id, .number = number};
@@ -137,8 +138,8 @@ static inline uint64_t home_add(struct home *h, enum rec_type type, uint64_t id,
 }
 
 /* Until there is room, through as many segments as it takes. */
-static inline uint64_t home_put(struct home *h, enum rec_type type, uint64_t id, uint32_t number, size_t n,
-				unsigned flags)
+static inline uint64_t home_put(struct home *h, enum rec_type type, uint64_t id,
+				uint32_t number, size_t n, unsigned flags)
 {
 	uint64_t pos;
 
@@ -186,7 +187,8 @@ static inline void home_flip(struct home *h, uint64_t pos, unsigned char x)
 	unsigned char c;
 	int fd;
 
-	snprintf(path, sizeof path, "%s/seg-%016llx", h->dir, (unsigned long long)(pos / HOME_SEGMENT));
+	snprintf(path, sizeof path, "%s/seg-%016llx", h->dir,
+		 (unsigned long long)(pos / HOME_SEGMENT));
 	fd = open(path, O_RDWR);
 	assert_true(fd >= 0);
 	assert_int_equal(pread(fd, &c, 1, (off_t)(pos % HOME_SEGMENT)), 1);

@@ -17,8 +17,8 @@ static int end(void **state)
 
 struct asked {
 	struct waiter waiter;
-	uint64_t      durable;                    /* when done ran */
-	unsigned      order;
+	uint64_t durable; /* when done ran */
+	unsigned order;
 };
 static unsigned answers;
 
@@ -42,7 +42,7 @@ static void answers_come_after_the_write_and_in_order(void **state)
 		waiter_init(&asked[i].waiter, on_done);
 		asked[i].order = 0;
 		commit_wait(home.commit, &asked[i].waiter);
-		assert_int_equal(asked[i].order, 0);      /* starting never calls back */
+		assert_int_equal(asked[i].order, 0); /* starting never calls back */
 		if (i % 7 == 0)
 			loop_pass(home.loop);
 	}
@@ -134,7 +134,7 @@ static void quiet_writes_one_mark_after_acked_mail_only(void **state)
 	home_put(&home, REC_ACT, 1, 1, 100, COMMIT_ACKED);
 	home_settle(&home);
 	while (atomic_load(&home.ring.head->batches) < 3)
-		loop_pass(home.loop);             /* waits for the timer */
+		loop_pass(home.loop); /* waits for the timer */
 	home_settle(&home);
 	assert_int_equal(atomic_load(&home.ring.head->batches), 3);
 }
@@ -148,8 +148,9 @@ static void other_segment_size_is_refused(void **state)
 	home_close(&home);
 	home_recover(&home, &found);
 	assert_int_equal(ring_make(&home.ring, HOME_RING, 2 * HOME_SEGMENT), 0);
-	assert_int_equal(commit_open(&c, home.loop, home.disk, &home.ring, &found, 2 * HOME_SEGMENT, 1, false,
-				     &home_calls, &home), -EINVAL);
+	assert_int_equal(commit_open(&c, home.loop, home.disk, &home.ring, &found,
+				     2 * HOME_SEGMENT, 1, false, &home_calls, &home),
+			 -EINVAL);
 	assert_null(c);
 	journal_end_fini(&found);
 }
@@ -167,7 +168,7 @@ static void every_start_takes_a_new_number_and_leaves_nothing_behind(void **stat
 	buf_init(&why, 256);
 	assert_int_equal(segments_load(home.disk, &s, &why), SEGMENTS_OK);
 	assert_int_equal(s.n, 6);
-	assert_true(s.files_n <= 7);              /* and one that was prepared */
+	assert_true(s.files_n <= 7); /* and one that was prepared */
 	segments_fini(&s);
 	buf_free(&why);
 }
@@ -175,13 +176,17 @@ static void every_start_takes_a_new_number_and_leaves_nothing_behind(void **stat
 static int run(enum loop_kind k)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(answers_come_after_the_write_and_in_order, begin, end),
+		cmocka_unit_test_setup_teardown(answers_come_after_the_write_and_in_order,
+						begin, end),
 		cmocka_unit_test_setup_teardown(cancelled_waiter_is_not_called, begin, end),
-		cmocka_unit_test_setup_teardown(full_batch_says_so_and_room_follows, begin, end),
+		cmocka_unit_test_setup_teardown(full_batch_says_so_and_room_follows, begin,
+						end),
 		cmocka_unit_test_setup_teardown(segments_follow_each_other, begin, end),
-		cmocka_unit_test_setup_teardown(quiet_writes_one_mark_after_acked_mail_only, begin, end),
+		cmocka_unit_test_setup_teardown(quiet_writes_one_mark_after_acked_mail_only,
+						begin, end),
 		cmocka_unit_test_setup_teardown(other_segment_size_is_refused, begin, end),
-		cmocka_unit_test_setup_teardown(every_start_takes_a_new_number_and_leaves_nothing_behind, begin, end),
+		cmocka_unit_test_setup_teardown(
+			every_start_takes_a_new_number_and_leaves_nothing_behind, begin, end),
 	};
 
 	kind = k;

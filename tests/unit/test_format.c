@@ -12,7 +12,8 @@ static _Alignas(4096) char blocks[4 * BLOCK_SIZE];
 
 static void block_tag_sees_every_bit(void **state)
 {
-	struct block_tag t = {.incarnation = 7, .seq = 9, .index = 3, .flags = BLOCK_FIRST}, got;
+	struct block_tag t = {.incarnation = 7, .seq = 9, .index = 3, .flags = BLOCK_FIRST},
+			 got;
 
 	for (int i = 0; i < BLOCK_DATA; i++)
 		blocks[i] = (char)i;
@@ -59,7 +60,8 @@ static void record_check_is_of_the_bytes_not_the_pieces(void **state)
 	for (size_t n = 0; n < sizeof body; n += 111) {
 		struct rec_head a = {.type = REC_ACT, .id = 5}, b = a;
 		struct span whole = span_of(body, n);
-		struct span parts[3] = {span_of(body, n / 3), SPAN_NONE, span_of(body, n - n / 3)};
+		struct span parts[3] = {span_of(body, n / 3), SPAN_NONE,
+					span_of(body, n - n / 3)};
 
 		rec_seal_head(&a, &whole, 1);
 		rec_seal_head(&b, parts, 3);
@@ -90,7 +92,10 @@ static void unknown_records_pass_only_if_they_may_be_skipped(void **state)
 
 static void recipients_must_add_up(void **state)
 {
-	struct { struct rec_rcpt r; char p[8]; } __attribute__((packed)) b = {{0, 2}, "\1\0a\3\0bcd"};
+	struct {
+		struct rec_rcpt r;
+		char p[8];
+	} __attribute__((packed)) b = {{0, 2}, "\1\0a\3\0bcd"};
 	struct span body = span_of(&b, sizeof b);
 
 	assert_true(sealed_ok(REC_RCPT, 0, 0, body));
@@ -107,7 +112,10 @@ static void recipients_must_add_up(void **state)
 
 static void bodies_must_have_the_size_they_say(void **state)
 {
-	struct { struct rec_body b; char p[8]; } b = {{.raw_n = 8, .codec = CODEC_RAW}, "abcdefg"};
+	struct {
+		struct rec_body b;
+		char p[8];
+	} b = {{.raw_n = 8, .codec = CODEC_RAW}, "abcdefg"};
 
 	assert_true(sealed_ok(REC_BODY, 0, 0, span_of(&b, sizeof b)));
 	b.b.raw_n = 9;
@@ -122,7 +130,12 @@ static void bodies_must_have_the_size_they_say(void **state)
 
 static void message_view_has_every_part(void **state)
 {
-	struct rec_msg m = {.body_parts = 1, .rcpt_parts = 1, .rcpts = 3, .sender_n = 4, .settles_n = 1, .extra_n = 6};
+	struct rec_msg m = {.body_parts = 1,
+			    .rcpt_parts = 1,
+			    .rcpts = 3,
+			    .sender_n = 4,
+			    .settles_n = 1,
+			    .extra_n = 6};
 	struct msg_range settles = {2, 5};
 	uint64_t at[2] = {1111, 2222};
 	_Alignas(8) char body[200];
@@ -145,7 +158,7 @@ static void message_view_has_every_part(void **state)
 	assert_true(span_eq(v.sender, SPAN("a@b.")));
 	assert_int_equal(v.extra.n, 6);
 	assert_false(msg_view(&h, span_until(s, n - 1), &v));
-	body[n - 3 - 1] = 3;                      /* an extra that runs over the end */
+	body[n - 3 - 1] = 3; /* an extra that runs over the end */
 	assert_false(msg_view(&h, s, &v));
 	m.body_parts = UINT32_MAX;
 	m.rcpt_parts = UINT32_MAX;
@@ -155,8 +168,12 @@ static void message_view_has_every_part(void **state)
 
 static void outcome_view_checks_its_ranges(void **state)
 {
-	struct { struct rec_state s; struct msg_range r[2]; char text[2]; } __attribute__((packed, aligned(8))) b = {
-		{.outcome = OUTCOME_FAILED, .ranges_n = 2, .text_n = 2}, {{0, 1}, {5, 5}}, "no"};
+	struct {
+		struct rec_state s;
+		struct msg_range r[2];
+		char text[2];
+	} __attribute__((packed, aligned(8)))
+	b = {{.outcome = OUTCOME_FAILED, .ranges_n = 2, .text_n = 2}, {{0, 1}, {5, 5}}, "no"};
 	struct rec_head h = {.type = REC_STATE};
 	struct span s = span_of(&b, sizeof b.s + sizeof b.r + sizeof b.text);
 	struct state_view v;

@@ -115,7 +115,9 @@ static void bodies_are_passed_over(void **state)
 	struct record rec;
 
 	home_open(&home);
-	assert_true(commit_add(home.commit, &h, (struct span[]){span_of(&b, sizeof b), SPAN("hello")}, 2, 0) > 0);
+	assert_true(commit_add(home.commit, &h,
+			       (struct span[]){span_of(&b, sizeof b), SPAN("hello")}, 2,
+			       0) > 0);
 	home_put(&home, REC_ACT, 4, 0, 10, 0);
 	home_settle(&home);
 	r = home_reader(&home, true);
@@ -138,16 +140,21 @@ static void looks_up_one_record(void **state)
 	for (int running = 1; running >= 0; running--) {
 		r = home_reader(&home, running);
 		for (uint32_t i = N; i-- > 0;) {
-			assert_int_equal(reader_at(r, positions[i], REC_ACT, 77, i, &rec), READ_OK);
+			assert_int_equal(reader_at(r, positions[i], REC_ACT, 77, i, &rec),
+					 READ_OK);
 			assert_true(home_is(&rec, 77, i, size_of(i)));
 		}
 		assert_int_equal(reader_at(r, positions[3], REC_ACT, 77, 4, &rec), READ_GONE);
 		assert_int_equal(reader_at(r, positions[3], REC_ACT, 78, 3, &rec), READ_GONE);
 		assert_int_equal(reader_at(r, positions[3], REC_BODY, 77, 3, &rec), READ_GONE);
-		assert_int_equal(reader_at(r, positions[3] + 1, REC_ACT, 77, 3, &rec), READ_GONE);
-		assert_int_equal(reader_at(r, positions[3] + 8, REC_ACT, 77, 3, &rec), READ_GONE);
+		assert_int_equal(reader_at(r, positions[3] + 1, REC_ACT, 77, 3, &rec),
+				 READ_GONE);
+		assert_int_equal(reader_at(r, positions[3] + 8, REC_ACT, 77, 3, &rec),
+				 READ_GONE);
 		assert_int_equal(reader_at(r, 0, REC_ACT, 77, 3, &rec), READ_GONE);
-		assert_int_equal(reader_at(r, (uint64_t)9999 * HOME_SEGMENT + 4096, REC_ACT, 77, 3, &rec), READ_GONE);
+		assert_int_equal(reader_at(r, (uint64_t)9999 * HOME_SEGMENT + 4096, REC_ACT, 77,
+					   3, &rec),
+				 READ_GONE);
 		assert_int_equal(reader_at(r, UINT64_MAX - 7, REC_ACT, 77, 3, &rec), READ_GONE);
 		reader_free(r);
 		home_close(&home);
@@ -166,7 +173,9 @@ static void look_ups_and_walk_mix(void **state)
 	for (uint32_t i = 0; i < N; i++) {
 		assert_int_equal(home_next(r, &rec), READ_OK);
 		assert_true(home_is(&rec, 77, i, size_of(i)));
-		assert_int_equal(reader_at(r, positions[N - 1 - i], REC_ACT, 77, N - 1 - i, &rec), READ_OK);
+		assert_int_equal(
+			reader_at(r, positions[N - 1 - i], REC_ACT, 77, N - 1 - i, &rec),
+			READ_OK);
 		assert_true(home_is(&rec, 77, N - 1 - i, size_of(N - 1 - i)));
 	}
 	reader_free(r);
@@ -195,7 +204,8 @@ static void bad_bytes_are_said(void **state)
 			reads++;
 			assert_true(rec.head.number < N);
 			assert_int_equal(rec.pos, positions[rec.head.number]);
-			assert_true(home_is(&rec, 77, rec.head.number, size_of(rec.head.number)));
+			assert_true(
+				home_is(&rec, 77, rec.head.number, size_of(rec.head.number)));
 		}
 		reader_free(r);
 		assert_true(reads >= N - 20);
@@ -233,12 +243,14 @@ int main(void)
 		cmocka_unit_test_setup_teardown(reads_a_stopped_journal, begin, end),
 		cmocka_unit_test_setup_teardown(follows_a_running_one_across_seals, begin, end),
 		cmocka_unit_test_setup_teardown(falls_behind_the_ring, begin, end),
-		cmocka_unit_test_setup_teardown(goes_on_after_journald_was_started_anew, begin, end),
+		cmocka_unit_test_setup_teardown(goes_on_after_journald_was_started_anew, begin,
+						end),
 		cmocka_unit_test_setup_teardown(bodies_are_passed_over, begin, end),
 		cmocka_unit_test_setup_teardown(looks_up_one_record, begin, end),
 		cmocka_unit_test_setup_teardown(look_ups_and_walk_mix, begin, end),
 		cmocka_unit_test_setup_teardown(bad_bytes_are_said, begin, end),
-		cmocka_unit_test_setup_teardown(bad_head_of_an_old_segment_is_said_and_passed, begin, end),
+		cmocka_unit_test_setup_teardown(bad_head_of_an_old_segment_is_said_and_passed,
+						begin, end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -79,7 +79,9 @@ static void missing_block_of_the_last_batch_is_torn(void **state)
 	at = last_pos / BLOCK_SIZE * BLOCK_SIZE;
 	path_of(path, 1);
 	fd = open(path, O_WRONLY);
-	assert_int_equal(pwrite(fd, zeros, sizeof zeros, (off_t)(at % HOME_SEGMENT) + BLOCK_SIZE), BLOCK_SIZE);
+	assert_int_equal(
+		pwrite(fd, zeros, sizeof zeros, (off_t)(at % HOME_SEGMENT) + BLOCK_SIZE),
+		BLOCK_SIZE);
 	close(fd);
 	assert_int_equal(recovered(), RECOVERED_TORN);
 	assert_int_equal(found.seq, 3);
@@ -92,11 +94,12 @@ static void every_bad_byte_of_a_promised_batch_is_damage(void **state)
 	home_open(&home);
 	put(4, COMMIT_ACKED);
 	home_close(&home);
-	for (uint64_t pos = first_pos / BLOCK_SIZE * BLOCK_SIZE; pos < last_pos / BLOCK_SIZE * BLOCK_SIZE; pos += 311) {
+	for (uint64_t pos = first_pos / BLOCK_SIZE * BLOCK_SIZE;
+	     pos < last_pos / BLOCK_SIZE * BLOCK_SIZE; pos += 311) {
 		home_flip(&home, pos, 0x40);
 		assert_int_equal(recovered(), RECOVERED_DAMAGED);
 		assert_true(found.damage_from <= pos && pos < found.damage_to);
-		assert_int_equal(found.seq, 4);   /* and what is behind it counts */
+		assert_int_equal(found.seq, 4); /* and what is behind it counts */
 		expect_why("acknowledged mail was there");
 		home_flip(&home, pos, 0x40);
 	}
@@ -108,7 +111,8 @@ static void bad_byte_of_the_last_batch_is_ambiguous(void **state)
 	home_open(&home);
 	put(4, COMMIT_ACKED);
 	home_close(&home);
-	for (uint64_t pos = last_pos / BLOCK_SIZE * BLOCK_SIZE; pos < last_pos + 6000; pos += 293) {
+	for (uint64_t pos = last_pos / BLOCK_SIZE * BLOCK_SIZE; pos < last_pos + 6000;
+	     pos += 293) {
 		home_flip(&home, pos, 0x40);
 		assert_int_equal(recovered(), RECOVERED_AMBIGUOUS);
 		assert_true(found.damage_from <= pos && pos < found.damage_to);
@@ -178,7 +182,8 @@ static void rewrite_head(uint64_t number, void (*change)(struct segment_head *h)
 	memcpy(&h, block, sizeof h);
 	change(&h);
 	memcpy(block, &h, sizeof h);
-	block_seal(block, &(struct block_tag){.incarnation = incarnation_of(h.uuid, h.number), .flags = BLOCK_HEAD});
+	block_seal(block, &(struct block_tag){.incarnation = incarnation_of(h.uuid, h.number),
+					      .flags = BLOCK_HEAD});
 	assert_int_equal(pwrite(fd, block, sizeof block, 0), BLOCK_SIZE);
 	close(fd);
 }
@@ -264,7 +269,7 @@ static void unused_segment_without_head_is_passed_over(void **state)
 	assert_int_equal(access(path, F_OK), -1);
 	home_close(&home);
 	assert_int_equal(recovered(), RECOVERED_CLEAN);
-	assert_int_equal(found.number, 41);       /* numbers only grow */
+	assert_int_equal(found.number, 41); /* numbers only grow */
 	journal_end_fini(&found);
 }
 
@@ -280,7 +285,7 @@ static void sealed_segment_needs_its_successor(void **state)
 	assert_int_equal(recovered(), RECOVERED_CLEAN);
 	last = found.number;
 	path_of(path, last + 1);
-	unlink(path);                             /* prepared, not yet named by a seal */
+	unlink(path); /* prepared, not yet named by a seal */
 	assert_int_equal(recovered(), RECOVERED_CLEAN);
 	path_of(path, last);
 	unlink(path);
@@ -293,17 +298,24 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(nothing_is_empty, begin, end),
 		cmocka_unit_test_setup_teardown(whole_batches_are_clean, begin, end),
-		cmocka_unit_test_setup_teardown(missing_block_of_the_last_batch_is_torn, begin, end),
-		cmocka_unit_test_setup_teardown(every_bad_byte_of_a_promised_batch_is_damage, begin, end),
-		cmocka_unit_test_setup_teardown(bad_byte_of_the_last_batch_is_ambiguous, begin, end),
-		cmocka_unit_test_setup_teardown(after_the_mark_a_bad_last_batch_is_damage, begin, end),
-		cmocka_unit_test_setup_teardown(two_damaged_places_are_one_range_and_the_walk_goes_on, begin, end),
+		cmocka_unit_test_setup_teardown(missing_block_of_the_last_batch_is_torn, begin,
+						end),
+		cmocka_unit_test_setup_teardown(every_bad_byte_of_a_promised_batch_is_damage,
+						begin, end),
+		cmocka_unit_test_setup_teardown(bad_byte_of_the_last_batch_is_ambiguous, begin,
+						end),
+		cmocka_unit_test_setup_teardown(after_the_mark_a_bad_last_batch_is_damage,
+						begin, end),
+		cmocka_unit_test_setup_teardown(
+			two_damaged_places_are_one_range_and_the_walk_goes_on, begin, end),
 		cmocka_unit_test_setup_teardown(missing_segment_is_named, begin, end),
 		cmocka_unit_test_setup_teardown(newer_version_is_refused, begin, end),
 		cmocka_unit_test_setup_teardown(other_journals_segment_is_refused, begin, end),
-		cmocka_unit_test_setup_teardown(used_segment_without_head_is_not_passed_over, begin, end),
+		cmocka_unit_test_setup_teardown(used_segment_without_head_is_not_passed_over,
+						begin, end),
 		cmocka_unit_test_setup_teardown(only_head_gone_is_no_empty_journal, begin, end),
-		cmocka_unit_test_setup_teardown(unused_segment_without_head_is_passed_over, begin, end),
+		cmocka_unit_test_setup_teardown(unused_segment_without_head_is_passed_over,
+						begin, end),
 		cmocka_unit_test_setup_teardown(sealed_segment_needs_its_successor, begin, end),
 	};
 

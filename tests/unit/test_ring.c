@@ -66,7 +66,7 @@ static void overwritten_bytes_are_not_held(void **state)
 	ring_claim(&r, SEG + SIZE, 4096);
 	assert_false(ring_holds(&r, SEG + 4095));
 	assert_true(ring_holds(&r, SEG + 4096));
-	ring_claim(&r, SEG + 4096, 4096);         /* an older claim takes nothing back */
+	ring_claim(&r, SEG + 4096, 4096); /* an older claim takes nothing back */
 	assert_true(ring_holds(&r, SEG + 4096));
 	assert_false(ring_holds(&r, SEG + 4095));
 	ring_unmap(&r);
@@ -81,7 +81,7 @@ static void readers_cannot_write(void **state)
 	fd = ring_reader_fd(&r);
 	assert_true(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED);
 	assert_int_equal(ftruncate(fd, 0), -1);
-	assert_int_equal(ftruncate(r.fd, 4096), -1);      /* sealed, for the writer as well */
+	assert_int_equal(ftruncate(r.fd, 4096), -1); /* sealed, for the writer as well */
 	assert_int_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
 	close(fd);
 	ring_unmap(&r);

@@ -13,7 +13,8 @@ static char raw[BODY_PART_MAX], packed[ZIP_BOUND], back[BODY_PART_MAX];
 
 static void fill_text(size_t n)
 {
-	static const char line[] = "Received: from mx.example.org by relay.example.net with QMTP; some date\r\n";
+	static const char line[] =
+		"Received: from mx.example.org by relay.example.net with QMTP; some date\r\n";
 
 	for (size_t i = 0; i < n; i++)
 		raw[i] = line[(i * 7 / 5) % (sizeof line - 1)];
@@ -30,13 +31,15 @@ static bool round_trip(struct zip *z, size_t n, struct msg_part *ret)
 	struct span frame = zip_pack(z, span_of(raw, n), packed, ret);
 
 	memset(back, 0x77, sizeof back);
-	return ret->raw_n == n && zip_unpack(z, ret->codec, ret->dict, frame, ret->raw_hash, back, n) &&
+	return ret->raw_n == n &&
+	       zip_unpack(z, ret->codec, ret->dict, frame, ret->raw_hash, back, n) &&
 	       memcmp(raw, back, n) == 0;
 }
 
 static void every_size_comes_back(void **state)
 {
-	static const size_t sizes[] = {0, 1, 15, 16, 17, 100, 4095, 65536, BODY_PART_MAX - 1, BODY_PART_MAX};
+	static const size_t sizes[] = {
+		0, 1, 15, 16, 17, 100, 4095, 65536, BODY_PART_MAX - 1, BODY_PART_MAX};
 	struct zip *z = zip_new(1);
 	struct msg_part p;
 
@@ -59,7 +62,7 @@ static void what_does_not_gain_a_sixteenth_stays_raw(void **state)
 
 	rand_seed(2);
 	fill_noise(16000);
-	memset(raw, 'a', 800);                    /* gains 5 %: too little */
+	memset(raw, 'a', 800); /* gains 5 %: too little */
 	assert_true(round_trip(z, 16000, &p));
 	assert_int_equal(p.codec, CODEC_RAW);
 	memset(raw, 'a', 2000);
@@ -86,7 +89,8 @@ static void damage_is_refused(void **state)
 	assert_false(zip_unpack(z, p.codec, 0, f, p.raw_hash, back, 5001));
 	assert_false(zip_unpack(z, p.codec, 0, f, p.raw_hash + 1, back, 5000));
 	assert_false(zip_unpack(z, p.codec, 0, span_until(f, f.n - 1), p.raw_hash, back, 5000));
-	assert_false(zip_unpack(z, p.codec, 0, span_of(packed, f.n + 1), p.raw_hash, back, 5000));
+	assert_false(
+		zip_unpack(z, p.codec, 0, span_of(packed, f.n + 1), p.raw_hash, back, 5000));
 	assert_false(zip_unpack(z, 7, 0, f, p.raw_hash, back, 5000));
 	assert_false(zip_unpack(z, CODEC_ZSTD, 0, SPAN_NONE, p.raw_hash, back, 0));
 	assert_true(zip_unpack(z, p.codec, 0, f, p.raw_hash, back, 5000));
