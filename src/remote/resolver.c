@@ -8,7 +8,8 @@
  *   KNOWN    the answer holds until `expires_ms`
  *
  * An ask goes from try to try: by UDP on some socket, its reply found by socket and id; by TCP
- * after a truncated one.  It is put away only when its send has completed. */
+ * after a truncated one.  Datagrams are sent at once, past the loop: that never waits, and a
+ * descriptor may have one sending op only. */
 #include "remote/resolver.h"
 
 #include "core/clock.h"
@@ -23,13 +24,13 @@
 #include <unistd.h>
 
 #define CACHE_DEFAULT     131072                  /* 40 MB when full; 50,000 domains are 150,000 questions */
-#define ASKS_MAX          2048                    /* in flight: a name server's queue is no longer */
+#define ASKS_MAX          1024                    /* in flight: more would only fill the server's socket */
 #define SOCKETS           32                      /* to each server: as many ports to guess */
 #define SOCKET_USES       1024                    /* then it gets a new port */
 #define TRY_MS            1500                    /* first round; a local server may have to recurse */
 #define ROUNDS            4                       /* 22 s in all with one server */
 #define TRIES_MAX         12                      /* with many: no task should wait longer */
-#define SEND_STUCK_MS     100                     /* a send that did not end by its deadline: look again */
+#define SEND_FAILED_MS    1                       /* what can't be sent counts as refused, from the loop */
 #define TCP_MS            10000
 #define TTL_MAX           86400                   /* RFC 2181 8 allows a cap; a day is what resolvers use */
 #define NEGATIVE_TTL_MAX  10800                   /* RFC 2308 5 */
@@ -80,9 +81,8 @@ struct tcp {
 
 struct ask {
 	struct resolver    *r;
-	struct entry       *entry;                /* NULL: over, waits for its send */
+	struct entry       *entry;
 	struct dns_question q;
-	struct op           send;
 	struct timer        timer;
 	struct sock        *sock;
 	struct link         link;                 /* of the socket */
@@ -112,7 +112,7 @@ struct resolver {
 	bool                   freeing;
 };
 
-static op_done on_packet, on_sent;
+static op_done on_packet;
 static void    on_try_over(struct timer *t);
 static void    next_try(struct ask *a);
 static void    start_queued(struct resolver *r);
@@ -279,8 +279,6 @@ static void ask_put_away(struct ask *a)
 {
 	struct resolver *r = a->r;
 
-	if (a->send.armed)
-		return;                           /* on_sent() comes here again */
 	pool_put(&r->asks, a);
 	if (!r->freeing)
 		start_queued(r);
@@ -327,7 +325,6 @@ static void finish(struct ask *a, enum dns_status status)
 	struct entry    *e = a->entry;
 
 	leave_wire(a);
-	a->entry = NULL;
 	e->ask = NULL;
 	e->state = KNOWN;
 	e->status = (uint8_t)status;
@@ -604,8 +601,11 @@ static bool send_on(struct ask *a, struct sock *s)
 	a->sock = s;
 	s->uses++;
 	list_add_end(&s->asks, &a->link);
-	loop_send(r->loop, &a->send, s->fd, a->packet + 2, a->packet_n);
 	r->stats.sent++;
+	/* The first may be told of an earlier one's ICMP error. */
+	if (send(s->fd, a->packet + 2, a->packet_n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0
+	    && send(s->fd, a->packet + 2, a->packet_n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN)
+		timer_set(r->loop, &a->timer, SEND_FAILED_MS);
 	return true;
 }
 
@@ -616,10 +616,6 @@ static void next_try(struct ask *a)
 	leave_wire(a);
 	if (a->tries >= tries_max(r)) {
 		finish(a, DNS_LATER);
-		return;
-	}
-	if (a->send.armed) {                      /* its packet is still in use */
-		timer_set(r->loop, &a->timer, SEND_STUCK_MS);
 		return;
 	}
 	unsigned round = a->tries / r->cf.servers;
@@ -644,16 +640,6 @@ static void on_try_over(struct timer *t)
 	next_try(a);
 }
 
-static void on_sent(struct op *op, int res, unsigned flags)
-{
-	struct ask *a = owner_of(op, struct ask, send);
-
-	if (!a->entry)
-		ask_put_away(a);
-	else if (res < 0 && a->key)               /* refused earlier, or no route: the timer would say so later */
-		next_try(a);
-}
-
 /* ---- questions ---------------------------------------------------------------------------- */
 
 static void start_ask(struct resolver *r, struct entry *e)
@@ -672,7 +658,6 @@ static void start_ask(struct resolver *r, struct entry *e)
 	memcpy(&a->q.type, e->key, 2);
 	a->q.name.n = (uint8_t)(e->key_n - 2);
 	memcpy(a->q.name.wire, e->key + 2, a->q.name.n);
-	op_init(&a->send, on_sent);
 	timer_init(&a->timer, on_try_over);
 	e->ask = a;
 	e->state = ASKING;
@@ -817,7 +802,6 @@ void resolver_free(struct resolver *r)
 		e->ask = NULL;
 		if (a) {
 			leave_wire(a);
-			a->entry = NULL;
 			ask_put_away(a);
 		}
 		entry_free(r, e);
