@@ -437,11 +437,21 @@ static void walk_all(struct world *w)
 	reader_free(r);
 }
 
-/* Recovers, twice, and checks all promises.  false: the power went. */
+static void recover_again(struct world *w, enum recovered verdict, const struct journal_end *end)
+{
+	struct journal_end again;
+
+	if (journal_recover(w->disk, &again) != verdict && !world_is_dark(w))
+		world_fail("a second recovery says something else");
+	if (!world_is_dark(w) && !ends_equal(end, &again))
+		world_fail("a second recovery finds another end");
+	journal_end_fini(&again);
+}
+
+/* Recovers, now and then twice, and checks all promises.  false: the power went. */
 static bool recover(struct world *w, struct journal_end *ret)
 {
 	enum recovered verdict = journal_recover(w->disk, ret);
-	struct journal_end again;
 
 	if (world_is_dark(w))
 		return false;
@@ -455,11 +465,8 @@ static bool recover(struct world *w, struct journal_end *ret)
 		world_fail("the journal is gone");
 	if (verdict == RECOVERED_TORN)
 		world_counts.torn++;
-	if (journal_recover(w->disk, &again) != verdict && !world_is_dark(w))
-		world_fail("a second recovery says something else");
-	if (!world_is_dark(w) && !ends_equal(ret, &again))
-		world_fail("a second recovery finds another end");
-	journal_end_fini(&again);
+	if (rand_below(3) == 0)
+		recover_again(w, verdict, ret);
 	if (verdict != RECOVERED_EMPTY && !world_is_dark(w))
 		walk_all(w);
 	return !world_is_dark(w);
@@ -829,10 +836,10 @@ static void world_fini(struct world *w)
  * are started so often that a manifest outgrows its block. */
 static void plan(unsigned *ret_rounds, unsigned *ret_passes)
 {
-	uint64_t dice = rand_below(200);
+	uint64_t dice = rand_below(400);
 
-	*ret_rounds = dice == 0 ? 150 : 1 + (unsigned)rand_below(6);
-	*ret_passes = dice == 0 ? 5 : dice < 6 ? 800 : 20 + (unsigned)rand_below(300);
+	*ret_rounds = dice == 0 ? 130 : 1 + (unsigned)rand_below(6);
+	*ret_passes = dice == 0 ? 5 : dice < 10 ? 800 : 20 + (unsigned)rand_below(300);
 }
 
 void world_run(uint64_t seed, const struct guest *guest)
