@@ -45,6 +45,9 @@ _Noreturn static void run_detached(const char *program, const char *home, const 
 		_exit(111);
 	}
 	setsid();
+	/* Nobody who waits for the end of our output may wait for the daemons. */
+	dup2(open("/dev/null", O_RDONLY), 0);
+	dup2(out, 1);
 	dup2(out, 2);
 	fd_cloexec(ready, false);
 	snprintf(fd, sizeof fd, "%d", ready);

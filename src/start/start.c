@@ -650,7 +650,9 @@ int start_run(const struct start_options *o)
 	}
 	log_flush();
 	code = st->exit_code;
-	unlinkat(st->run_fd, "submit", 0);
-	unlinkat(st->run_fd, "control", 0);
+	if (st->submit_fd >= 0)
+		unlinkat(st->run_fd, "submit", 0);
+	if (st->control_fd >= 0)
+		unlinkat(st->run_fd, "control", 0);
 	return code;
 }
