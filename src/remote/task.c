@@ -70,7 +70,7 @@ struct span task_text(struct task *j, const char *fmt, ...)
 
 	struct span all = span_until(span_of(text, (size_t)n), sizeof(text) - 1);
 	struct span kept = arena_dup(&j->texts, all);
-	return kept.n > 0 ? kept : SPAN("The answer was too long to keep.\n");
+	return kept.n == all.n ? kept : SPAN("The answer was too long to keep.\n");
 }
 
 void task_settle(struct task *j, uint32_t i, enum outcome o, struct span text, enum task_slow slow)

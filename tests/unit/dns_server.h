@@ -5,6 +5,7 @@
 
 #include "core/loop.h"
 #include "core/stream.h"
+#include "remote/dns.h"
 #include "remote_test.h"
 
 #include <arpa/inet.h>
