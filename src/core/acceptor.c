@@ -14,7 +14,8 @@ static void start(struct acceptor *a)
 	loop_accept(a->loop, &a->op, a->fd);
 }
 
-void acceptor_open(struct acceptor *a, struct loop *l, int fd, void (*take)(void *ctx, int fd), void *ctx)
+void acceptor_open(struct acceptor *a, struct loop *l, int fd, void (*take)(void *ctx, int fd),
+		   void *ctx)
 {
 	*a = (struct acceptor){.loop = l, .fd = fd, .take = take, .ctx = ctx};
 	op_init(&a->op, on_accepted);

@@ -1,6 +1,7 @@
 /* The table is a head, the columns' totals, then [column][row][bucket] of 16-bit counts, so
- * that clearing a column is one memset, and processes with different columns never write the same
- * cache line.  Everything is atomic: a process that drains and its successor share a column. */
+ * that clearing a column is one memset, and processes with different columns never write the
+ * same cache line.  Everything is atomic: a process that drains and its successor share a
+ * column. */
 #include "mail/counters.h"
 
 #include "core/pool.h"
@@ -76,7 +77,8 @@ struct counters *counters_map(int fd)
 
 	if (fd >= 0 && (fstat(fd, &st) < 0 || (uint64_t)st.st_size != n))
 		return NULL;
-	at = mmap(NULL, n, PROT_READ | PROT_WRITE, fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED, fd, 0);
+	at = mmap(NULL, n, PROT_READ | PROT_WRITE,
+		  fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED, fd, 0);
 	if (at == MAP_FAILED)
 		return NULL;
 	c = mem_new(sizeof(*c));
@@ -119,7 +121,8 @@ struct buckets {
 static struct buckets buckets_of(const struct counters *c, const struct ip *ip)
 {
 	struct buckets b;
-	uint64_t       h = hash_bytes(span_of(ip->b, ip->family == 4 ? 4 : 8), c->t->seed + ip->family);
+	uint64_t h =
+		hash_bytes(span_of(ip->b, ip->family == 4 ? 4 : 8), c->t->seed + ip->family);
 
 	b.at[0] = (uint32_t)h & (COUNTERS_BUCKETS - 1);
 	b.at[1] = (uint32_t)(h >> 32) & (COUNTERS_BUCKETS - 1);
@@ -132,7 +135,8 @@ static uint64_t row_sum(const struct counters *c, unsigned row, uint32_t at)
 
 	for (unsigned i = 0; i < COUNTERS_COLUMNS; i++)
 		if (atomic_load_explicit(&c->t->total[i].n, memory_order_relaxed) > 0)
-			n += atomic_load_explicit(&c->t->count[i][row][at], memory_order_relaxed);
+			n += atomic_load_explicit(&c->t->count[i][row][at],
+						  memory_order_relaxed);
 	return n;
 }
 

@@ -12,7 +12,8 @@
 
 static qmtp_step await_package, await_text, await_sender, await_rcpts, finished;
 
-/* Everything we say but the acceptance.  The first digit of the code is the letter: 4 Z, 5 D. */
+/* Everything we say but the acceptance.  The first digit of the code is the letter: 4
+ * Z, 5 D. */
 static REPLY(said_bad_rcpt,   553, "5.1.3", "can't take an address like that");
 static REPLY(said_denied,     553, "5.7.1", "no mail for that domain here (rcpthosts)");
 static REPLY(said_bad_sender, 553, "5.1.7", "can't take a sender like that");
@@ -86,7 +87,8 @@ void qmtp_policy_fini(struct qmtp_policy *p)
 	*p = (struct qmtp_policy){0};
 }
 
-void qmtp_begin(struct qmtp *q, const struct qmtp_world *w, struct outbuf *out, const struct ip *ip)
+void qmtp_begin(struct qmtp *q, const struct qmtp_world *w, struct outbuf *out,
+		const struct ip *ip)
 {
 	*q = (struct qmtp){.world = w, .out = out, .step = await_package, .ip = *ip};
 	list_init(&q->flight);
@@ -186,7 +188,8 @@ static void take_run(struct qmtp *q, struct span run)
 		q->world->body(q, p, run);
 }
 
-/* CR LF becomes LF; a run begins at the LF of the line before, so that a line costs one call. */
+/* CR LF becomes LF; a run begins at the LF of the line before, so that a line
+ * costs one call. */
 static void take_crlf_text(struct qmtp *q, struct span text)
 {
 	size_t at = 0;
@@ -325,7 +328,8 @@ static enum fate fate_of(struct qmtp *q, struct package *p)
 
 	if (q->suffix.n > 0)
 		memcpy(p->addr + rcpt.n, q->suffix.p, q->suffix.n);
-	return envelope_add(&p->envelope, span_of(p->addr, rcpt.n + q->suffix.n)) ? TAKEN : TOO_MANY;
+	return envelope_add(&p->envelope, span_of(p->addr, rcpt.n + q->suffix.n)) ? TAKEN
+										  : TOO_MANY;
 }
 
 /* While all recipients are taken, which is the rule, nothing is written down. */
@@ -414,7 +418,8 @@ static const struct reply *verdict_says(const struct qmtp *q, const struct packa
 	case STORED_LATER: return &said_later;
 	case STORED_FULL: return &said_disk_full;
 	case STORED_LIMIT: return &said_much_open;
-	case STORED_BAD: return &said_later;      /* our bug, logged by journald: the client keeps it */
+	case STORED_BAD:
+		return &said_later; /* our bug, logged by journald: the client keeps it */
 	}
 	unreachable();
 }
@@ -445,7 +450,8 @@ static void package_complete(struct qmtp *q)
 static void put_said(struct outbuf *out, const struct reply *r)
 {
 	char text[128];
-	int  n = snprintf(text, sizeof(text), "%c%s (#%s)", r->code >= 500 ? 'D' : 'Z', r->text, r->enhanced);
+	int n = snprintf(text, sizeof(text), "%c%s (#%s)", r->code >= 500 ? 'D' : 'Z', r->text,
+			 r->enhanced);
 
 	check(n > 0 && (size_t)n < sizeof(text));
 	netstring_put(out, span_of(text, (size_t)n));
@@ -456,12 +462,14 @@ static bool answer_package(struct qmtp *q, struct package *p)
 {
 	const struct reply *no = verdict_says(q, p);
 	char                ok[80];
-	int                 text_n = snprintf(NULL, 0, "Kok %" PRIu64 " qp %" PRIu64, p->wall, p->id);
-	int                 n = snprintf(ok, sizeof(ok), "%d:Kok %" PRIu64 " qp %" PRIu64 ",", text_n, p->wall, p->id);
+	int text_n = snprintf(NULL, 0, "Kok %" PRIu64 " qp %" PRIu64, p->wall, p->id);
+	int n = snprintf(ok, sizeof(ok), "%d:Kok %" PRIu64 " qp %" PRIu64 ",", text_n, p->wall,
+			 p->id);
 
 	check(n > 0 && (size_t)n < sizeof(ok));
 	for (; p->answered < p->rcpts && !outbuf_full(q->out); p->answered++) {
-		enum fate fate = p->answered < p->fates.n ? (enum fate)p->fates.p[p->answered] : TAKEN;
+		enum fate fate =
+			p->answered < p->fates.n ? (enum fate)p->fates.p[p->answered] : TAKEN;
 
 		if (fate != TAKEN)
 			put_said(q->out, fate_says[fate]);

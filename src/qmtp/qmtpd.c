@@ -167,8 +167,9 @@ static void on_commit(struct qmtp *q, struct package *p)
 {
 	static const struct submit_info network = {.kind = SUBMIT_NETWORK};
 
-	submission_commit(&parcel_of(p)->submission, span_of(p->envelope.sender, p->envelope.sender_n),
-	                  buf_span(&p->envelope.packed), p->envelope.rcpts, &network);
+	submission_commit(&parcel_of(p)->submission,
+			  span_of(p->envelope.sender, p->envelope.sender_n),
+			  buf_span(&p->envelope.packed), p->envelope.rcpts, &network);
 }
 
 static void on_told(struct qmtp *q, const struct package *p, const char *what)
@@ -179,9 +180,11 @@ static void on_told(struct qmtp *q, const struct package *p, const char *what)
 	snprintf(size, sizeof(size), "%" PRIu64, p->size);
 	snprintf(rcpts, sizeof(rcpts), "%" PRIu32, p->rcpts);
 	if (p->id)
-		log_note("id", number, "peer", ip_text(&q->ip, ip), "bytes", size, "rcpts", rcpts, NULL);
+		log_note("id", number, "peer", ip_text(&q->ip, ip), "bytes", size, "rcpts",
+			 rcpts, NULL);
 	else
-		log_note("peer", ip_text(&q->ip, ip), "refused", what, "bytes", size, "rcpts", rcpts, NULL);
+		log_note("peer", ip_text(&q->ip, ip), "refused", what, "bytes", size, "rcpts",
+			 rcpts, NULL);
 }
 
 /* ---- events ---- */
@@ -253,7 +256,8 @@ static void on_life_over(struct timer *t)
 	settle(c);
 }
 
-/* From a pass of its own: whoever is told may free us, and a session's stream is not done yet. */
+/* From a pass of its own: whoever is told may free us, and a session's stream is
+ * not done yet. */
 static void on_last(struct deferred *df)
 {
 	struct qmtpd *d = owner_of(df, struct qmtpd, last);
@@ -304,7 +308,8 @@ static struct ip peer_of(int fd)
 	socklen_t     n = sizeof(sa);
 	uint16_t      port;
 
-	if (getpeername(fd, &sa.any, &n) < 0 || (sa.any.sa_family != AF_INET && sa.any.sa_family != AF_INET6))
+	if (getpeername(fd, &sa.any, &n) < 0 ||
+	    (sa.any.sa_family != AF_INET && sa.any.sa_family != AF_INET6))
 		return (struct ip){0};
 	return ip_of_sockaddr(&sa, &port);
 }
@@ -315,7 +320,8 @@ static bool admit(struct qmtpd *d, const struct ip *ip)
 
 	if (d->draining)
 		return false;
-	if (counters_enter(d->counters, d->column, ip, d->policy.conns_max, d->policy.conns_ip_max) == COUNTERS_OK)
+	if (counters_enter(d->counters, d->column, ip, d->policy.conns_max,
+			   d->policy.conns_ip_max) == COUNTERS_OK)
 		return true;
 	log_note("peer", ip_text(ip, text), "refused", "too many connections", NULL);
 	return false;

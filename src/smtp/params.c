@@ -39,7 +39,8 @@ static const struct {
 static const struct reply *one(struct params *p, struct span param)
 {
 	size_t      eq = span_find(param, '=');
-	struct span name = span_until(param, eq), value = span_from(param, eq == SPAN_NPOS ? eq : eq + 1);
+	struct span name = span_until(param, eq),
+		    value = span_from(param, eq == SPAN_NPOS ? eq : eq + 1);
 
 	for (size_t i = 0; i < ARRAY_N(known); i++)
 		if (span_ieq(name, known[i].name))

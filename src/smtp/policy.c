@@ -52,7 +52,8 @@ void policy_find_own(struct policy *p)
 	struct ifaddrs *all;
 
 	if (getifaddrs(&all) < 0) {
-		log_note("odd", "can't list this host's addresses: [literals] stay as they are", NULL);
+		log_note("odd", "can't list this host's addresses: [literals] stay as they are",
+			 NULL);
 		return;
 	}
 	for (const struct ifaddrs *i = all; i; i = i->ifa_next)
@@ -61,7 +62,8 @@ void policy_find_own(struct policy *p)
 	freeifaddrs(all);
 }
 
-struct policy_peer policy_peer(const struct policy *p, const struct ip *ip, const struct ip *local)
+struct policy_peer policy_peer(const struct policy *p, const struct ip *ip,
+			       const struct ip *local)
 {
 	struct policy_peer peer = {.ip = *ip, .local = *local};
 
@@ -86,7 +88,7 @@ static bool is_own(const struct policy *p, const struct policy_peer *peer, const
 	static const uint8_t nowhere[16];
 
 	if (memcmp(ip->b, nowhere, ip->family == 4 ? 4 : 16) == 0)
-		return true;                      /* 0.0.0.0 and :: are this host (docs/qmail.md) */
+		return true; /* 0.0.0.0 and :: are this host (docs/qmail.md) */
 	if (peer->local.family != 0 && ip_eq(ip, &peer->local))
 		return true;
 	for (unsigned i = 0; i < p->own_n; i++)
@@ -95,8 +97,8 @@ static bool is_own(const struct policy *p, const struct policy_peer *peer, const
 	return false;
 }
 
-bool policy_name_literal(const struct policy *p, const struct policy_peer *peer, struct span *addr,
-                         char *dst, size_t cap)
+bool policy_name_literal(const struct policy *p, const struct policy_peer *peer,
+			 struct span *addr, char *dst, size_t cap)
 {
 	struct span domain = addr_domain(*addr), host = p->literal_host;
 	struct ip   ip;
@@ -111,7 +113,8 @@ bool policy_name_literal(const struct policy *p, const struct policy_peer *peer,
 	return true;
 }
 
-const struct reply *policy_rcpt(const struct policy *p, const struct policy_peer *peer, struct span rcpt)
+const struct reply *policy_rcpt(const struct policy *p, const struct policy_peer *peer,
+				struct span rcpt)
 {
 	if (peer->relay)
 		return NULL;

@@ -9,9 +9,14 @@
 
 static smtp_step await_command, await_body, await_commit, finished;
 
-void smtp_begin(struct smtp *s, const struct smtp_world *w, struct outbuf *out, const struct policy_peer *peer)
+void smtp_begin(struct smtp *s, const struct smtp_world *w, struct outbuf *out,
+		const struct policy_peer *peer)
 {
-	*s = (struct smtp){.world = w, .out = out, .step = await_command, .peer = *peer, .phase = SMTP_IDLE};
+	*s = (struct smtp){.world = w,
+			   .out = out,
+			   .step = await_command,
+			   .peer = *peer,
+			   .phase = SMTP_IDLE};
 	line_init(&s->line, SMTP_LINE_MAX);
 	reply_greeting(out, w->policy->greeting);
 }
@@ -180,7 +185,8 @@ static const struct reply *reply_stored(enum stored verdict)
 	case STORED_LATER: return &reply_later;
 	case STORED_FULL: return &reply_disk_full;
 	case STORED_LIMIT: return &reply_much_open;
-	case STORED_BAD: return &reply_later;     /* our bug, logged by journald: the client keeps it */
+	case STORED_BAD:
+		return &reply_later; /* our bug, logged by journald: the client keeps it */
 	}
 	unreachable();
 }

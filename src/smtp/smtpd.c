@@ -180,7 +180,8 @@ static void on_close(struct smtp *s)
  * process says why.  The rest somebody may ask us about. */
 static bool is_worth_a_line(const struct reply *r)
 {
-	return !(r->code >= 500 && r->enhanced[2] == '5') && r != &reply_timeout && r != &reply_not_now;
+	return !(r->code >= 500 && r->enhanced[2] == '5') && r != &reply_timeout &&
+	       r != &reply_not_now;
 }
 
 static void on_refused(struct smtp *s, const struct reply *why, struct span about)
@@ -190,9 +191,11 @@ static void on_refused(struct smtp *s, const struct reply *why, struct span abou
 	if (!is_worth_a_line(why))
 		return;
 	snprintf(code, sizeof(code), "%u", why->code);
-	snprintf(line, sizeof(line), "%.*s", (int)(about.n < sizeof(line) ? about.n : sizeof(line) - 1),
-	         about.n ? about.p : "");
-	log_note("peer", ip_text(&s->peer.ip, ip), "refused", code, "why", why->text, "about", line, NULL);
+	snprintf(line, sizeof(line), "%.*s",
+		 (int)(about.n < sizeof(line) ? about.n : sizeof(line) - 1),
+		 about.n ? about.p : "");
+	log_note("peer", ip_text(&s->peer.ip, ip), "refused", code, "why", why->text, "about",
+		 line, NULL);
 }
 
 static void on_accepted(struct smtp *s, uint64_t id)
@@ -202,7 +205,8 @@ static void on_accepted(struct smtp *s, uint64_t id)
 	snprintf(number, sizeof(number), "%" PRIu64, id);
 	snprintf(size, sizeof(size), "%" PRIu64, s->size);
 	snprintf(rcpts, sizeof(rcpts), "%" PRIu32, s->envelope->rcpts);
-	log_note("id", number, "peer", ip_text(&s->peer.ip, ip), "bytes", size, "rcpts", rcpts, NULL);
+	log_note("id", number, "peer", ip_text(&s->peer.ip, ip), "bytes", size, "rcpts", rcpts,
+		 NULL);
 }
 
 /* ---- events ---- */
@@ -263,7 +267,8 @@ static void on_quiet(struct timer *t)
 	settle(c);
 }
 
-/* From a pass of its own: whoever is told may free us, and a session's stream is not done yet. */
+/* From a pass of its own: whoever is told may free us, and a session's stream is
+ * not done yet. */
 static void on_last(struct deferred *df)
 {
 	struct smtpd *d = owner_of(df, struct smtpd, last);
@@ -314,7 +319,8 @@ static struct ip address_of(int fd, int (*ask)(int, struct sockaddr *, socklen_t
 	socklen_t     n = sizeof(sa);
 	uint16_t      port;
 
-	if (ask(fd, &sa.any, &n) < 0 || (sa.any.sa_family != AF_INET && sa.any.sa_family != AF_INET6))
+	if (ask(fd, &sa.any, &n) < 0 ||
+	    (sa.any.sa_family != AF_INET && sa.any.sa_family != AF_INET6))
 		return (struct ip){0};
 	return ip_of_sockaddr(&sa, &port);
 }
@@ -323,7 +329,8 @@ static const struct reply *admission(struct session *c, const struct ip *ip)
 {
 	struct smtpd *d = c->d;
 
-	switch (counters_enter(d->counters, d->column, ip, d->policy.conns_max, d->policy.conns_ip_max)) {
+	switch (counters_enter(d->counters, d->column, ip, d->policy.conns_max,
+			       d->policy.conns_ip_max)) {
 	case COUNTERS_OK: c->counted = true; return NULL;
 	case COUNTERS_ALL_FULL: return &reply_busy;
 	case COUNTERS_IP_FULL: return &reply_busy_with_you;
@@ -342,7 +349,7 @@ static void turn_away(struct session *c, const struct reply *why)
 void smtpd_take(struct smtpd *d, int fd)
 {
 	struct session     *c = d->draining ? NULL : pool_get(&d->sessions);
-	struct ip           ip = address_of(fd, getpeername), local = address_of(fd, getsockname);
+	struct ip ip = address_of(fd, getpeername), local = address_of(fd, getsockname);
 	struct policy_peer  peer;
 	const struct reply *no;
 

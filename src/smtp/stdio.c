@@ -88,7 +88,8 @@ static enum stored verdict_of(int code)
 static void finish_commit(struct terminal *t)
 {
 	struct span rcpt, packed = buf_span(&t->envelope.packed);
-	bool        fine = submit_sender(&t->submit, span_of(t->envelope.sender, t->envelope.sender_n));
+	bool fine =
+		submit_sender(&t->submit, span_of(t->envelope.sender, t->envelope.sender_n));
 
 	while (fine && packed_next(&packed, &rcpt))
 		fine = submit_rcpt(&t->submit, rcpt);

@@ -7,7 +7,8 @@
 #include <string.h>
 
 typedef const struct reply *handler(struct smtp *s, struct span arg);
-static handler on_helo, on_ehlo, on_mail, on_rcpt, on_data, on_rset, on_noop, on_vrfy, on_help, on_quit;
+static handler on_helo, on_ehlo, on_mail, on_rcpt, on_data, on_rset, on_noop, on_vrfy, on_help,
+	on_quit;
 
 /* qmail's liberties are kept: no HELO is needed, and MAIL may be said again (docs/qmail.md). */
 static const struct verb {
@@ -31,7 +32,8 @@ const struct reply *verbs_dispatch(struct smtp *s, struct span line)
 {
 	struct span verb;
 
-	/* A NUL or CR in an address would travel on to places where it ends a string or a line. */
+	/* A NUL or CR in an address would travel on to places where it ends a string
+	 * or a line. */
 	if (span_has(line, '\0') || span_has(line, '\r'))
 		return &reply_bad_bytes;
 	verb = span_word(&line);
@@ -96,7 +98,8 @@ static const struct reply *on_mail(struct smtp *s, struct span arg)
 	char                     dst[ADDR_MAX];
 	struct span              path;
 	struct params            params;
-	const struct reply      *no = take_address(s, &arg, SPAN("FROM:"), &reply_mail_syntax, dst, &path);
+	const struct reply *no =
+		take_address(s, &arg, SPAN("FROM:"), &reply_mail_syntax, dst, &path);
 
 	if (no)
 		return no;
@@ -126,7 +129,8 @@ static const struct reply *on_rcpt(struct smtp *s, struct span arg)
 	const struct policy *p = s->world->policy;
 	char                 dst[ADDR_MAX];
 	struct span          path;
-	const struct reply  *no = take_address(s, &arg, SPAN("TO:"), &reply_rcpt_syntax, dst, &path);
+	const struct reply *no =
+		take_address(s, &arg, SPAN("TO:"), &reply_rcpt_syntax, dst, &path);
 
 	if (no)
 		return no;

@@ -208,13 +208,21 @@ static void play(struct world *w, const uint8_t *data, size_t n, bool cut)
 		package_init(&w->parcels[i].package);
 		buf_init(&w->parcels[i].body, BIG);
 	}
-	w->calls = (struct qmtp_world){.policy = &w->policy, .scratch = &w->scratch, .admits = on_admits,
-		.full = on_full, .open = on_open, .body_begin = on_body_begin, .body = on_body,
-		.body_drop = on_body_drop, .commit = on_commit, .close = on_close};
+	w->calls = (struct qmtp_world){.policy = &w->policy,
+				       .scratch = &w->scratch,
+				       .admits = on_admits,
+				       .full = on_full,
+				       .open = on_open,
+				       .body_begin = on_body_begin,
+				       .body = on_body,
+				       .body_drop = on_body_drop,
+				       .commit = on_commit,
+				       .close = on_close};
 	configure(w, data[0], c);
 	rand_seed(data[1] + 1);
 	while (all.n > 0 && !qmtp_is_over(&w->qmtp))
-		offer(w, span_cut(&all, cut ? 1 + rand_below(rand_below(8) ? 5 : 200) : all.n), cut);
+		offer(w, span_cut(&all, cut ? 1 + rand_below(rand_below(8) ? 5 : 200) : all.n),
+		      cut);
 	qmtp_end(&w->qmtp);
 	while (w->committing_n > 0)
 		commit(w, 0);

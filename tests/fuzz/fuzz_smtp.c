@@ -118,7 +118,7 @@ static void hear(struct world *w)
 
 static void offer(struct world *w, struct span in)
 {
-	char       *copy = malloc(in.n + 1);      /* of its own, so that reading too far shows */
+	char *copy = malloc(in.n + 1); /* of its own, so that reading too far shows */
 	struct span rest = span_of(copy, in.n);
 
 	memcpy(copy, in.p, in.n);
@@ -145,7 +145,8 @@ static void check_replies(struct span said)
 		check(lf != SPAN_NPOS && lf >= 5 && lf < 512);
 		line = span_cut(&said, lf + 1);
 		check(span_ends(line, SPAN("\r\n")));
-		check(line.p[0] >= '2' && line.p[0] <= '5' && (line.p[3] == ' ' || line.p[3] == '-'));
+		check(line.p[0] >= '2' && line.p[0] <= '5' &&
+		      (line.p[3] == ' ' || line.p[3] == '-'));
 		for (size_t i = 0; i + 2 < line.n; i++)
 			check(line.p[i] >= ' ' && line.p[i] <= '~');
 	}
@@ -185,13 +186,20 @@ static struct world play(const uint8_t *data, size_t n, bool cut)
 	buf_init(&w.said, BIG);
 	outbuf_init(&w.out);
 	envelope_init(&w.envelope, 4096);
-	w.calls = (struct smtp_world){.policy = &w.policy, .scratch = &w.scratch, .admits = on_admits,
-		.full = on_full, .open = on_open, .body_begin = on_body_begin, .body = on_body,
-		.commit = on_commit, .close = on_close};
+	w.calls = (struct smtp_world){.policy = &w.policy,
+				      .scratch = &w.scratch,
+				      .admits = on_admits,
+				      .full = on_full,
+				      .open = on_open,
+				      .body_begin = on_body_begin,
+				      .body = on_body,
+				      .commit = on_commit,
+				      .close = on_close};
 	configure(&w, data[0], c);
 	rand_seed(data[1] + 1);
 	while (all.n > 0 && !smtp_is_over(&w.smtp))
-		offer(&w, span_cut(&all, cut ? 1 + rand_below(rand_below(8) ? 5 : 200) : all.n));
+		offer(&w,
+		      span_cut(&all, cut ? 1 + rand_below(rand_below(8) ? 5 : 200) : all.n));
 	smtp_fini(&w.smtp);
 	check(!w.open);
 	policy_fini(&w.policy);

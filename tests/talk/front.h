@@ -107,7 +107,9 @@ static inline void front_on_part(struct wire *w, struct wire_in *in)
 	struct front_sub      *s = front_sub(j, p->sub);
 	char                  *at = buf_room(&s->body, p->raw_n);
 
-	front_must(at && zip_unpack(j->zip, p->codec, p->dict, in->tail, p->raw_hash, at, p->raw_n), "a part is damaged");
+	front_must(at && zip_unpack(j->zip, p->codec, p->dict, in->tail, p->raw_hash, at,
+				    p->raw_n),
+		   "a part is damaged");
 	s->body.n += p->raw_n;
 }
 
@@ -135,7 +137,9 @@ static inline void front_on_submit(struct wire *w, struct wire_in *in)
 
 	front_must(j->stored_n < FRONT_SUBS, "too many messages");
 	front_must(m->size == s->body.n && m->kind == SUBMIT_NETWORK, "the size is wrong");
-	front_must(span_to_cstr(span_until(in->tail, m->sender_n), to->sender, sizeof(to->sender)), "sender");
+	front_must(
+		span_to_cstr(span_until(in->tail, m->sender_n), to->sender, sizeof(to->sender)),
+		"sender");
 	to->body = s->body;
 	to->rcpts = s->rcpts;
 	to->rcpts_n = m->rcpts;
@@ -197,8 +201,11 @@ static inline int front_journald_up(struct front_journald *j)
 {
 	int pair[2];
 
-	front_must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0, "socketpair");
-	wire_init(&j->wire, j->loop, pair[0], "front", front_handlers, ARRAY_N(front_handlers), front_on_lost, j);
+	front_must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) ==
+			   0,
+		   "socketpair");
+	wire_init(&j->wire, j->loop, pair[0], "front", front_handlers, ARRAY_N(front_handlers),
+		  front_on_lost, j);
 	j->up = true;
 	front_admit(j, true);
 	return pair[1];
@@ -225,11 +232,13 @@ static inline void front_journald_fini(struct front_journald *j)
 
 static inline int front_listen(uint16_t *ret_port)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in a = {.sin_family = AF_INET,
+				.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t          n = sizeof(a);
 	int                fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	front_must(fd >= 0 && bind(fd, (struct sockaddr *)&a, n) == 0 && listen(fd, 4096) == 0, "listen");
+	front_must(fd >= 0 && bind(fd, (struct sockaddr *)&a, n) == 0 && listen(fd, 4096) == 0,
+		   "listen");
 	front_must(getsockname(fd, (struct sockaddr *)&a, &n) == 0, "getsockname");
 	*ret_port = ntohs(a.sin_port);
 	return fd;
@@ -237,7 +246,9 @@ static inline int front_listen(uint16_t *ret_port)
 
 static inline int front_connect(uint16_t port)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(port)};
+	struct sockaddr_in a = {.sin_family = AF_INET,
+				.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+				.sin_port = htons(port)};
 	int                fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	front_must(fd >= 0 && connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0, "connect");
@@ -287,8 +298,8 @@ static inline void front_hear(struct loop *l, int fd, const char *want)
 			continue;
 		}
 		if (r == 0 || errno != EAGAIN || clock_mono_ms() >= until) {
-			fprintf(stderr, "front: heard \"%.*s\", wanted \"%s\" (%s)\n", (int)n, got, want,
-			        r == 0 ? "end of file" : strerror(errno));
+			fprintf(stderr, "front: heard \"%.*s\", wanted \"%s\" (%s)\n", (int)n,
+				got, want, r == 0 ? "end of file" : strerror(errno));
 			abort();
 		}
 		front_pass(l);
@@ -310,7 +321,8 @@ static inline void front_hear_line(struct loop *l, int fd, const char *want)
 	while (c != '\n') {
 		ssize_t r = recv(fd, &c, 1, 0);
 
-		front_must(r == 1 || (r < 0 && errno == EAGAIN && clock_mono_ms() < until), "the line has no end");
+		front_must(r == 1 || (r < 0 && errno == EAGAIN && clock_mono_ms() < until),
+			   "the line has no end");
 		if (r < 0)
 			front_pass(l);
 	}

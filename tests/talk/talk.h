@@ -5,19 +5,16 @@
  *   control NAME VALUE   a control file, before the first byte    peer IP    local IP
  *   C: text              the client says text and CR LF           c: text    ... without CR LF
  *   repeat N C: text     the same, N times ("%" becomes the number from 1)
- *   mail TEXT / sender A / rcpt A / send       a QMTP package made of these (TEXT with its marker)
- *   S: text              the next line we say begins so           S= text    is exactly so
- *   S~ regex             the next line we say matches
- *   R: R= R~             the same for the next netstring we say
- *   quiet                nothing more was said so far
- *   store VERDICT        how commits end from now on: ok later full limit bad hold
- *   commit N VERDICT     ends the Nth commit (from 0) of those held
- *   admit yes|no         may transactions begin        full yes|no   has the journal no room
- *   memory yes|no        is there room for a transaction
- *   drain timeout eof room                             events
- *   stored               the next stored message is meant by what follows:
- *   from A / to A        its sender, its next recipient
- *   B= line / B~ regex   the next line of its body;  B. the body ends here (and the recipients, if one was named)
+ *   mail TEXT / sender A / rcpt A / send       a QMTP package made of these (TEXT with its
+ * marker) S: text              the next line we say begins so           S= text    is exactly
+ * so S~ regex             the next line we say matches R: R= R~             the same for the
+ * next netstring we say quiet                nothing more was said so far store VERDICT how
+ * commits end from now on: ok later full limit bad hold commit N VERDICT     ends the Nth
+ * commit (from 0) of those held admit yes|no         may transactions begin        full yes|no
+ * has the journal no room memory yes|no        is there room for a transaction drain timeout
+ * eof room                             events stored               the next stored message is
+ * meant by what follows: from A / to A        its sender, its next recipient B= line / B~ regex
+ * the next line of its body;  B. the body ends here (and the recipients, if one was named)
  *   nothing              nothing else was stored
  *   open / closed        is the session over
  *
@@ -60,7 +57,8 @@ struct talk;
 struct talk_side {                                /* the protocol under test */
 	void (*begin)(struct talk *t);            /* t->control, peer, local are set */
 	void (*input)(struct talk *t, struct span *in);
-	void (*commit)(struct talk *t, unsigned nth, enum stored verdict); /* of the open commits */
+	void (*commit)(struct talk *t, unsigned nth,
+		       enum stored verdict);             /* of the open commits */
 	void (*event)(struct talk *t, const char *name); /* drain timeout eof room */
 	bool (*over)(struct talk *t);
 	void (*end)(struct talk *t);
@@ -79,13 +77,14 @@ struct talk {
 	unsigned                held_n;
 	enum stored             verdict;
 	bool                    hold, admits, full, memory, begun;
-	size_t                  cut_at, fed;      /* cut_at: 0 whole, SIZE_MAX each byte, else there */
+	size_t cut_at, fed; /* cut_at: 0 whole, SIZE_MAX each byte, else there */
 	const char             *file, *name;
 	unsigned                line, failures, played;
 	struct talk_msg        *now;
 };
 
-static void talk_fail(struct talk *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void talk_fail(struct talk *t, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 static void talk_fail(struct talk *t, const char *fmt, ...)
 {
 	va_list ap;
@@ -160,7 +159,8 @@ static void talk_offer(struct talk *t)
 	do {
 		again = false;
 		for (; done < t->held_n; done++) {
-			struct span in = span_of(t->held[done].p + t->held[done].taken, t->held[done].n - t->held[done].taken);
+			struct span in = span_of(t->held[done].p + t->held[done].taken,
+						 t->held[done].n - t->held[done].taken);
 			size_t      before = in.n;
 
 			t->side->input(t, &in);
@@ -299,13 +299,15 @@ static void talk_expect_netstring(struct talk *t, char how, struct span want)
 	size_t      colon = span_find(all, ':');
 	uint64_t    n;
 
-	if (colon == SPAN_NPOS || !span_u64(span_until(all, colon), all.n, &n) || colon + 1 + n >= all.n ||
-	    all.p[colon + 1 + n] != ',') {
-		talk_fail(t, "no netstring was said, but \"%.*s\" was expected", SPAN_ARG(want));
+	if (colon == SPAN_NPOS || !span_u64(span_until(all, colon), all.n, &n) ||
+	    colon + 1 + n >= all.n || all.p[colon + 1 + n] != ',') {
+		talk_fail(t, "no netstring was said, but \"%.*s\" was expected",
+			  SPAN_ARG(want));
 		return;
 	}
 	if (!talk_matches(t, how, want, span_of(all.p + colon + 1, n)))
-		talk_fail(t, "said \"%.*s\", expected \"%.*s\"", (int)n, all.p + colon + 1, SPAN_ARG(want));
+		talk_fail(t, "said \"%.*s\", expected \"%.*s\"", (int)n, all.p + colon + 1,
+			  SPAN_ARG(want));
 	buf_drop_front(&t->said, colon + 1 + n + 1);
 }
 
@@ -315,14 +317,16 @@ static void talk_expect_body(struct talk *t, char how, struct span want)
 	size_t      lf;
 
 	if (!t->now || t->now->body_left.n == 0) {
-		talk_fail(t, "no more lines are stored, but \"%.*s\" was expected", SPAN_ARG(want));
+		talk_fail(t, "no more lines are stored, but \"%.*s\" was expected",
+			  SPAN_ARG(want));
 		return;
 	}
 	lf = span_find(t->now->body_left, '\n');
 	got = span_cut(&t->now->body_left, lf);
 	span_cut(&t->now->body_left, 1);
 	if (!talk_matches(t, how, want, got))
-		talk_fail(t, "stored \"%.*s\", expected \"%.*s\"", SPAN_ARG(got), SPAN_ARG(want));
+		talk_fail(t, "stored \"%.*s\", expected \"%.*s\"", SPAN_ARG(got),
+			  SPAN_ARG(want));
 }
 
 static void talk_expect_to(struct talk *t, struct span want)
@@ -332,7 +336,8 @@ static void talk_expect_to(struct talk *t, struct span want)
 	if (!t->now || !packed_next(&t->now->to_left, &got))
 		talk_fail(t, "no more recipients, but \"%.*s\" was expected", SPAN_ARG(want));
 	else if (!talk_matches(t, '=', want, got))
-		talk_fail(t, "recipient \"%.*s\", expected \"%.*s\"", SPAN_ARG(got), SPAN_ARG(want));
+		talk_fail(t, "recipient \"%.*s\", expected \"%.*s\"", SPAN_ARG(got),
+			  SPAN_ARG(want));
 }
 
 static void talk_repeat(struct talk *t, struct span arg)
@@ -349,7 +354,8 @@ static void talk_repeat(struct talk *t, struct span arg)
 		buf_init(&b, TALK_BIG);
 		talk_must(buf_add(&b, span_until(arg, mark)));
 		if (mark != SPAN_NPOS)
-			talk_must(buf_fmt(&b, "%u", (unsigned)i) && buf_add(&b, span_from(arg, mark + 1)));
+			talk_must(buf_fmt(&b, "%u", (unsigned)i) &&
+				  buf_add(&b, span_from(arg, mark + 1)));
 		talk_say(t, buf_span(&b), crlf);
 		buf_free(&b);
 	}
@@ -447,7 +453,8 @@ static void talk_line(struct talk *t, struct span line)
 		return talk_expect_body(t, how, rest);
 	if (span_eq(op, SPAN("repeat")))
 		return talk_repeat(t, rest);
-	if (span_eq(op, SPAN("mail")) || span_eq(op, SPAN("sender")) || span_eq(op, SPAN("rcpt")) || span_eq(op, SPAN("send")))
+	if (span_eq(op, SPAN("mail")) || span_eq(op, SPAN("sender")) ||
+	    span_eq(op, SPAN("rcpt")) || span_eq(op, SPAN("send")))
 		return talk_package(t, op, rest);
 	if (span_eq(op, SPAN("quiet"))) {
 		if (t->said.n > 0)
@@ -483,7 +490,8 @@ static void talk_line(struct talk *t, struct span line)
 		return;
 	}
 	if (span_eq(op, SPAN("from"))) {
-		if (!t->now || !talk_matches(t, '=', rest, span_of(t->now->from, t->now->from_n)))
+		if (!t->now ||
+		    !talk_matches(t, '=', rest, span_of(t->now->from, t->now->from_n)))
 			talk_fail(t, "sender is not %.*s", SPAN_ARG(rest));
 		return;
 	}
@@ -499,7 +507,8 @@ static void talk_line(struct talk *t, struct span line)
 			talk_fail(t, "the session is not %.*s", SPAN_ARG(op));
 		return;
 	}
-	if (span_eq(op, SPAN("drain")) || span_eq(op, SPAN("timeout")) || span_eq(op, SPAN("eof")) || span_eq(op, SPAN("room"))) {
+	if (span_eq(op, SPAN("drain")) || span_eq(op, SPAN("timeout")) ||
+	    span_eq(op, SPAN("eof")) || span_eq(op, SPAN("room"))) {
 		char name[16];
 
 		talk_must(span_to_cstr(op, name, sizeof(name)));
@@ -531,9 +540,11 @@ static void talk_reset(struct talk *t)
 	t->verdict = STORED_OK;
 	t->hold = t->full = t->begun = false;
 	t->admits = t->memory = true;
-	talk_must(ip_parse(SPAN("192.0.2.9"), &t->peer) && ip_parse(SPAN("192.0.2.1"), &t->local));
+	talk_must(ip_parse(SPAN("192.0.2.9"), &t->peer) &&
+		  ip_parse(SPAN("192.0.2.1"), &t->local));
 	talk_must(control_set(t->control, SPAN("me"), SPAN("mail.example.com\n")));
-	talk_must(control_set(t->control, SPAN("rcpthosts"), SPAN("mail.example.com\nexample.com\n.sub.example.com\n")));
+	talk_must(control_set(t->control, SPAN("rcpthosts"),
+			      SPAN("mail.example.com\nexample.com\n.sub.example.com\n")));
 	clock_set(1000000, TALK_WALL * 1000000);
 }
 
@@ -556,7 +567,8 @@ static size_t talk_play(struct talk *t, struct span text, unsigned first_line, s
 	if (t->said.n > 0)
 		talk_fail(t, "said at the end: \"%.*s\"", SPAN_ARG(buf_span(&t->said)));
 	if (t->msgs_asked < t->msgs_n)
-		talk_fail(t, "%u stored messages were not asked for", t->msgs_n - t->msgs_asked);
+		talk_fail(t, "%u stored messages were not asked for",
+			  t->msgs_n - t->msgs_asked);
 	t->side->end(t);
 	t->played++;
 	return t->fed;
@@ -598,7 +610,10 @@ static void talk_file(struct talk *t, const char *path)
 		line++;
 		if (span_starts(l, SPAN("== "))) {
 			if (conversation.p)
-				talk_play_all_ways(t, span_of(conversation.p, (size_t)(at - conversation.p)), begun_at);
+				talk_play_all_ways(
+					t,
+					span_of(conversation.p, (size_t)(at - conversation.p)),
+					begun_at);
 			talk_must(span_to_cstr(span_from(l, 3), name, sizeof(name)));
 			conversation = rest;
 			begun_at = line;

@@ -55,7 +55,8 @@ static void a_process_takes_no_more_than_its_bound(void **state)
 static void families_differ_and_a_64_is_one_customer(void **state)
 {
 	struct counters *c = counters_map(-1);
-	struct ip        a = ip("2001:db8:1:2::1"), b = ip("2001:db8:1:2:ffff::9"), other = ip("2001:db8:1:3::1");
+	struct ip a = ip("2001:db8:1:2::1"), b = ip("2001:db8:1:2:ffff::9"),
+		  other = ip("2001:db8:1:3::1");
 	struct ip        v4 = ip("32.1.13.184");   /* the same first bytes */
 
 	assert_int_equal(counters_enter(c, 0, &a, 0, 0), COUNTERS_OK);
@@ -86,9 +87,11 @@ static void a_cleared_column_takes_its_counts_along(void **state)
 static void columns_of_processes_are_their_own(void **state)
 {
 	assert_int_equal(counters_column(ROLE_SMTPD, 0), 0);
-	assert_int_equal(counters_column(ROLE_SMTPD, COUNTERS_COLUMNS / 2 - 1), COUNTERS_COLUMNS / 2 - 1);
+	assert_int_equal(counters_column(ROLE_SMTPD, COUNTERS_COLUMNS / 2 - 1),
+			 COUNTERS_COLUMNS / 2 - 1);
 	assert_int_equal(counters_column(ROLE_QMTPD, 0), COUNTERS_COLUMNS / 2);
-	assert_int_equal(counters_column(ROLE_QMTPD, COUNTERS_COLUMNS / 2 - 1), COUNTERS_COLUMNS - 1);
+	assert_int_equal(counters_column(ROLE_QMTPD, COUNTERS_COLUMNS / 2 - 1),
+			 COUNTERS_COLUMNS - 1);
 }
 
 /* Processes that enter as fast as they can never pass the limit together. */
@@ -114,7 +117,8 @@ static void a_limit_holds_across_processes(void **state)
 	for (unsigned p = 0; p < PROCESSES; p++) {
 		int status;
 
-		assert_true(wait(&status) > 0 && WIFEXITED(status) && WEXITSTATUS(status) != 255);
+		assert_true(wait(&status) > 0 && WIFEXITED(status) &&
+			    WEXITSTATUS(status) != 255);
 		in += (unsigned)WEXITSTATUS(status);
 	}
 	c = counters_map(fd);

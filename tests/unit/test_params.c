@@ -71,7 +71,8 @@ static void params_refuse_the_rest(void **state)
 		const struct reply *no = params_parse(span_str(cases[i].text), &p);
 
 		if (no != cases[i].no)
-			fail_msg("\"%s\": %s, not %s", cases[i].text, no ? no->name : "taken", cases[i].no->name);
+			fail_msg("\"%s\": %s, not %s", cases[i].text, no ? no->name : "taken",
+				 cases[i].no->name);
 	}
 }
 

@@ -62,7 +62,8 @@ static void without_rcpthosts_nothing_is_relayed(void **state)
 	struct policy_peer peer = {0};
 
 	begin();
-	assert_ptr_equal(policy_rcpt(&policy, &peer, SPAN("u@example.com")), &reply_relay_denied);
+	assert_ptr_equal(policy_rcpt(&policy, &peer, SPAN("u@example.com")),
+			 &reply_relay_denied);
 	assert_null(policy_rcpt(&policy, &peer, SPAN("noat")));
 	peer.relay = true;
 	assert_null(policy_rcpt(&policy, &peer, SPAN("u@example.com")));
@@ -74,10 +75,17 @@ static void senders_are_matched_whole_and_by_domain(void **state)
 		const char *sender;
 		bool        bad;
 	} cases[] = {
-		{"bad@client.example", true},    {"BAD@Client.Example", true}, {"bad@client.example.org", false},
-		{"xbad@client.example", false},  {"any@spam.example", true},   {"any@sub.spam.example", false},
-		{"a@b@spam.example", true},      {"spam.example", false},      {"", false},
-		{"@spam.example", true},         {"bare", true},
+		{"bad@client.example", true},
+		{"BAD@Client.Example", true},
+		{"bad@client.example.org", false},
+		{"xbad@client.example", false},
+		{"any@spam.example", true},
+		{"any@sub.spam.example", false},
+		{"a@b@spam.example", true},
+		{"spam.example", false},
+		{"", false},
+		{"@spam.example", true},
+		{"bare", true},
 	};
 
 	set("badmailfrom", "bad@client.example\n\n# comment\n@spam.example\nbare\n");
@@ -95,7 +103,8 @@ static void relay_clients_are_known_by_address(void **state)
 	begin();
 	peer = policy_peer(&policy, &(struct ip){0}, &(struct ip){0});
 	assert_false(peer.relay);
-	struct ip a = ip("10.1.2.3"), b = ip("192.0.2.9"), c = ip("192.0.2.8"), d = ip("::ffff:10.1.2.3");
+	struct ip a = ip("10.1.2.3"), b = ip("192.0.2.9"), c = ip("192.0.2.8"),
+		  d = ip("::ffff:10.1.2.3");
 
 	peer = policy_peer(&policy, &a, &a);
 	assert_true(peer.relay && peer.suffix.n == 0);

@@ -1,4 +1,5 @@
-/* The QMTP server against conversations in files (tests/talk/qmtp), and what files can't say. */
+/* The QMTP server against conversations in files (tests/talk/qmtp), and what
+ * files can't say. */
 #include "qmtp/qmtp.h"
 
 #include "core/log.h"
@@ -102,7 +103,8 @@ static void on_commit(struct qmtp *q, struct package *package)
 static void uncommit(struct world *w, unsigned nth)
 {
 	w->talk->commits_open--;
-	memmove(&w->committing[nth], &w->committing[nth + 1], (w->talk->commits_open - nth) * sizeof(w->committing[0]));
+	memmove(&w->committing[nth], &w->committing[nth + 1],
+		(w->talk->commits_open - nth) * sizeof(w->committing[0]));
 }
 
 static void on_close(struct qmtp *q, struct package *package)
@@ -298,8 +300,9 @@ static void answers_wait_for_a_reader(void **state)
 		turns++;
 	}
 	assert_true(turns > 10);
-	assert_int_equal(said, RCPTS / 3 * strlen("39:Dcan't take an address like that (#5.1.3),") +
-	                               (RCPTS - RCPTS / 3) * strlen("24:Kok 1795225452 qp 100,"));
+	assert_int_equal(said,
+			 RCPTS / 3 * strlen("39:Dcan't take an address like that (#5.1.3),") +
+				 (RCPTS - RCPTS / 3) * strlen("24:Kok 1795225452 qp 100,"));
 	assert_true(qmtp_is_idle(&world.qmtp));
 	side.end(&talk);
 	talk_reset(&talk);
@@ -310,8 +313,10 @@ static void answers_wait_for_a_reader(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(every_conversation_goes_as_written, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(no_more_than_a_bound_is_in_flight, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(every_conversation_goes_as_written, set_up,
+						tear_down),
+		cmocka_unit_test_setup_teardown(no_more_than_a_bound_is_in_flight, set_up,
+						tear_down),
 		cmocka_unit_test_setup_teardown(answers_wait_for_a_reader, set_up, tear_down),
 	};
 

@@ -138,7 +138,8 @@ static void packages_are_stored_and_answered_in_order(void **state)
 	hear_answer(fd, "Dno mail");
 	assert_int_equal(host.journald.stored_n, 2);
 	assert_string_equal(m[0].sender, "s@a");
-	assert_true(span_starts(buf_span(&m[0].body), SPAN("Received: from unknown (127.0.0.1)\n")));
+	assert_true(span_starts(buf_span(&m[0].body),
+				SPAN("Received: from unknown (127.0.0.1)\n")));
 	assert_true(span_ends(buf_span(&m[0].body), SPAN("\nm1")));
 	assert_true(span_ends(buf_span(&m[1].body), SPAN("\nlater")));
 	assert_int_equal(m[1].rcpts_n, 1);

@@ -1,4 +1,5 @@
-/* The SMTP server against conversations in files (tests/talk/smtp), and what files can't say. */
+/* The SMTP server against conversations in files (tests/talk/smtp), and what
+ * files can't say. */
 #include "smtp/smtp.h"
 
 #include "core/log.h"
@@ -113,7 +114,8 @@ static void hear(struct talk *t)
 
 		span_cut(&all, 1);
 		for (unsigned i = 0; i < smtp_replies_n; i++)
-			if (span_ends(span_trim_end(line, "\r"), span_str(smtp_replies[i]->text)) &&
+			if (span_ends(span_trim_end(line, "\r"),
+				      span_str(smtp_replies[i]->text)) &&
 			    atoi(line.p) == smtp_replies[i]->code)
 				said[i] = true;
 	}

@@ -20,7 +20,7 @@
 
 #include <cmocka.h>
 
-#define WAIT_S 20                                 /* then something hangs, and SIGALRM says so */
+#define WAIT_S 20 /* then something hangs, and SIGALRM says so */
 
 static char dir[64], path[96], log_path[96];
 static int  to_client[2], to_server[2], listener;
@@ -162,13 +162,15 @@ static void assert_log(const char *want)
 static void mail_goes_to_the_socket(void **state)
 {
 	hear_line("220 me.example ESMTP");
-	say("HELO x\r\nMAIL FROM:<s@client.example>\r\nRCPT TO:<u@anywhere.example>\r\nRCPT TO:<v@b>\r\nDATA\r\n");
+	say("HELO x\r\nMAIL FROM:<s@client.example>\r\nRCPT TO:<u@anywhere.example>\r\nRCPT "
+	    "TO:<v@b>\r\nDATA\r\n");
 	hear_line("250 me.example");
 	hear_line("250 2.1.0");
 	hear_line("250 2.1.5");
 	hear_line("250 2.1.5");
 	hear_line("354");
-	say("Subject: x\r\n\r\n..\r\n.\r\nMAIL FROM:<>\r\nRCPT TO:<u@b>\r\nDATA\r\ntwo\r\n.\r\nQUIT\r\n");
+	say("Subject: x\r\n\r\n..\r\n.\r\nMAIL FROM:<>\r\nRCPT "
+	    "TO:<u@b>\r\nDATA\r\ntwo\r\n.\r\nQUIT\r\n");
 	hear_line("250 2.0.0 ok ");
 	hear_line("250 2.1.0");
 	hear_line("250 2.1.5");
@@ -177,7 +179,8 @@ static void mail_goes_to_the_socket(void **state)
 	hear_line("221");
 	assert_int_equal(status_of_session(), 0);
 	/* No Received line: the socket's other end writes it. */
-	assert_log("Subject: x\n\n.\nF=s@client.example\nT=u@anywhere.example\nT=v@b\ntwo\nF=\nT=u@b\n");
+	assert_log("Subject: "
+		   "x\n\n.\nF=s@client.example\nT=u@anywhere.example\nT=v@b\ntwo\nF=\nT=u@b\n");
 }
 
 static void a_client_that_leaves_within_the_body_queues_nothing(void **state)

@@ -60,8 +60,15 @@ static int set_up(void **state)
 	buf_init(&scratch, RECEIVED_MAX);
 	envelope_init(&envelope, 4096);
 	outbuf_init(&out);
-	world = (struct smtp_world){.policy = &policy, .scratch = &scratch, .admits = yes, .full = no, .open = on_open,
-		.body_begin = on_begin, .body = on_body, .commit = on_begin, .close = on_close};
+	world = (struct smtp_world){.policy = &policy,
+				    .scratch = &scratch,
+				    .admits = yes,
+				    .full = no,
+				    .open = on_open,
+				    .body_begin = on_begin,
+				    .body = on_body,
+				    .commit = on_begin,
+				    .close = on_close};
 	begun = closed = 0;
 	smtp_begin(&smtp, &world, &out, &peer);
 	return 0;
@@ -83,9 +90,11 @@ static void bring_to(enum smtp_phase phase)
 {
 	smtp_reset(&smtp);
 	if (phase == SMTP_SENDER || phase == SMTP_RCPT)
-		assert_ptr_equal(verbs_dispatch(&smtp, SPAN("MAIL FROM:<a@b.example>")), &reply_sender_ok);
+		assert_ptr_equal(verbs_dispatch(&smtp, SPAN("MAIL FROM:<a@b.example>")),
+				 &reply_sender_ok);
 	if (phase == SMTP_RCPT)
-		assert_ptr_equal(verbs_dispatch(&smtp, SPAN("RCPT TO:<u@example.com>")), &reply_rcpt_ok);
+		assert_ptr_equal(verbs_dispatch(&smtp, SPAN("RCPT TO:<u@example.com>")),
+				 &reply_rcpt_ok);
 	assert_int_equal(smtp.phase, phase);
 }
 
@@ -95,24 +104,32 @@ static void each_verb_in_each_phase(void **state)
 	static const struct {
 		const char         *line;
 		const struct reply *idle, *sender, *rcpt;
-		enum smtp_phase     after_rcpt;   /* where it leaves a transaction with a recipient */
+		enum smtp_phase after_rcpt; /* where it leaves a transaction with a recipient */
 	} cases[] = {
 		{"HELO x", NULL, NULL, NULL, SMTP_IDLE},
 		{"ehlo x", NULL, NULL, NULL, SMTP_IDLE},
-		{"MAIL FROM:<c@d.example>", &reply_sender_ok, &reply_sender_ok, &reply_sender_ok, SMTP_SENDER},
-		{"MAIL what", &reply_mail_syntax, &reply_mail_syntax, &reply_mail_syntax, SMTP_RCPT},
-		{"RCPT TO:<v@example.com>", &reply_mail_first, &reply_rcpt_ok, &reply_rcpt_ok, SMTP_RCPT},
-		{"RCPT what", &reply_mail_first, &reply_rcpt_syntax, &reply_rcpt_syntax, SMTP_RCPT},
+		{"MAIL FROM:<c@d.example>", &reply_sender_ok, &reply_sender_ok,
+		 &reply_sender_ok, SMTP_SENDER},
+		{"MAIL what", &reply_mail_syntax, &reply_mail_syntax, &reply_mail_syntax,
+		 SMTP_RCPT},
+		{"RCPT TO:<v@example.com>", &reply_mail_first, &reply_rcpt_ok, &reply_rcpt_ok,
+		 SMTP_RCPT},
+		{"RCPT what", &reply_mail_first, &reply_rcpt_syntax, &reply_rcpt_syntax,
+		 SMTP_RCPT},
 		{"DATA", &reply_mail_first, &reply_rcpt_first, &reply_go_ahead, SMTP_RCPT},
 		{"RSET", &reply_flushed, &reply_flushed, &reply_flushed, SMTP_IDLE},
 		{"NOOP", &reply_noop, &reply_noop, &reply_noop, SMTP_RCPT},
 		{"VRFY x", &reply_vrfy, &reply_vrfy, &reply_vrfy, SMTP_RCPT},
 		{"HELP", &reply_help, &reply_help, &reply_help, SMTP_RCPT},
-		{"EXPN x", &reply_unknown_verb, &reply_unknown_verb, &reply_unknown_verb, SMTP_RCPT},
+		{"EXPN x", &reply_unknown_verb, &reply_unknown_verb, &reply_unknown_verb,
+		 SMTP_RCPT},
 		{"", &reply_unknown_verb, &reply_unknown_verb, &reply_unknown_verb, SMTP_RCPT},
-		{" NOOP", &reply_unknown_verb, &reply_unknown_verb, &reply_unknown_verb, SMTP_RCPT},
-		{"NOOPS", &reply_unknown_verb, &reply_unknown_verb, &reply_unknown_verb, SMTP_RCPT},
-		{"NOO", &reply_unknown_verb, &reply_unknown_verb, &reply_unknown_verb, SMTP_RCPT},
+		{" NOOP", &reply_unknown_verb, &reply_unknown_verb, &reply_unknown_verb,
+		 SMTP_RCPT},
+		{"NOOPS", &reply_unknown_verb, &reply_unknown_verb, &reply_unknown_verb,
+		 SMTP_RCPT},
+		{"NOO", &reply_unknown_verb, &reply_unknown_verb, &reply_unknown_verb,
+		 SMTP_RCPT},
 		{"NOOP\r", &reply_bad_bytes, &reply_bad_bytes, &reply_bad_bytes, SMTP_RCPT},
 		{"QUIT", NULL, NULL, NULL, SMTP_IDLE},
 	};
