@@ -11,6 +11,7 @@
 #include "journal/format.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define NAME_N       48
@@ -90,7 +91,7 @@ static void dir_put(struct dir *dir, const char *name, struct inode *inode)
 {
 	dir_remove(dir, name);
 	check(dir->n < FILES_MAX && strlen(name) < NAME_N);
-	strcpy(dir->v[dir->n].name, name);
+	snprintf(dir->v[dir->n].name, NAME_N, "%s", name);
 	dir->v[dir->n++].inode = inode;
 }
 
@@ -110,9 +111,9 @@ static void change(struct simdisk *s, enum change what, const char *from, const 
 	check(s->pending_n < FILES_MAX);
 	*p = (struct pending){.what = what, .inode = inode};
 	if (from)
-		strcpy(p->from, from);
+		snprintf(p->from, sizeof p->from, "%s", from);
 	if (to)
-		strcpy(p->to, to);
+		snprintf(p->to, sizeof p->to, "%s", to);
 	apply(&s->now, p);
 }
 

@@ -68,7 +68,7 @@ static inline void home_init(struct home *h, enum loop_kind kind)
 
 	*h = (struct home){.ring = {.fd = -1, .fd_read = -1}};
 	log_capture(home_drop_line, NULL);
-	strcpy(h->dir, "/tmp/quire-journal-XXXXXX");
+	snprintf(h->dir, sizeof h->dir, "/tmp/quire-journal-XXXXXX");
 	assert_non_null(mkdtemp(h->dir));
 	h->loop = loop_new(kind, 0);
 	h->disk = disk_real_new(h->loop, open(h->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
