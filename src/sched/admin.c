@@ -4,24 +4,24 @@
 #include "core/stream.h"
 #include "sched/view.h"
 
-#define LINE_MAX_N 4096                           /* bytes of a question */
-#define ASK_MS     10000                          /* to say the question */
-#define ANSWER_MS  60000                          /* without taking a byte of the answer */
+#define LINE_MAX_N 4096  /* bytes of a question */
+#define ASK_MS     10000 /* to say the question */
+#define ANSWER_MS  60000 /* without taking a byte of the answer */
 
 struct admin {
-	struct loop    *loop;
+	struct loop *loop;
 	struct acceptor acceptor;
-	struct plan    *plan;
-	unsigned        askers;
-	void          (*status)(void *ctx, struct outbuf *o);
-	void           *ctx;
+	struct plan *plan;
+	unsigned askers;
+	void (*status)(void *ctx, struct outbuf *o);
+	void *ctx;
 };
 struct asker {
 	struct stream stream;
 	struct admin *admin;
-	struct buf    line;
-	struct view   view;
-	bool          asked, viewing;
+	struct buf line;
+	struct view view;
+	bool asked, viewing;
 };
 
 static void refuse(struct asker *k, const char *why)
@@ -59,10 +59,10 @@ static void answer(struct asker *k, struct span line)
 static void on_bytes(struct stream *st, struct span *in)
 {
 	struct asker *k = owner_of(st, struct asker, stream);
-	size_t        end = span_find(*in, '\n');
+	size_t end = span_find(*in, '\n');
 
 	if (k->asked) {
-		span_cut(in, in->n);              /* one question a connection */
+		span_cut(in, in->n); /* one question a connection */
 		return;
 	}
 	if (!buf_add(&k->line, span_cut(in, end == SPAN_NPOS ? in->n : end + 1))) {
@@ -101,7 +101,8 @@ static void on_lost(struct stream *st, enum lost why, int error)
 	mem_free(k);
 }
 
-static const struct stream_calls calls = {.bytes = on_bytes, .eof = on_eof, .room = on_room, .lost = on_lost};
+static const struct stream_calls calls = {
+	.bytes = on_bytes, .eof = on_eof, .room = on_room, .lost = on_lost};
 
 static void take(void *ctx, int fd)
 {
@@ -119,7 +120,8 @@ static void take(void *ctx, int fd)
 	refuse(k, "too many questions at once");
 }
 
-struct admin *admin_new(struct loop *l, int listener, struct plan *p, void (*status)(void *, struct outbuf *), void *ctx)
+struct admin *admin_new(struct loop *l, int listener, struct plan *p,
+			void (*status)(void *, struct outbuf *), void *ctx)
 {
 	struct admin *a = mem_new(sizeof(*a));
 

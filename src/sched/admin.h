@@ -16,7 +16,8 @@ struct admin;
 struct admin *admin_new(struct loop *l, int listener, struct plan *p,
                         void (*status)(void *ctx, struct outbuf *o), void *ctx);
 void          admin_close(struct admin *a);       /* takes no more questions; answers go on */
-bool          admin_is_closed(const struct admin *a);         /* nobody asks any more; NULL: true */
+/* Nobody asks any more; NULL: true */
+bool          admin_is_closed(const struct admin *a);
 void          admin_free(struct admin *a);        /* fine on NULL */
 
 #endif

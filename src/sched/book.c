@@ -4,7 +4,7 @@
 #include "core/rand.h"
 #include "sched/plan.h"
 
-#define BOOK_FIRST 16                             /* slots; a power of two, as every cap */
+#define BOOK_FIRST 16 /* slots; a power of two, as every cap */
 
 void book_init(struct book *b)
 {

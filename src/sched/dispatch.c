@@ -8,11 +8,13 @@
 
 #include <inttypes.h>
 
-#define WAIT_S_MAX     100000                     /* longer than any step of the schedule: a clock that was wrong once must not park mail for years */
-#define SKIP_LOCAL     10
-#define SKIP_REMOTE    20
+#define WAIT_S_MAX                                                                             \
+	100000 /* longer than any step of the schedule: a clock that was wrong once must not   \
+		  park mail for years */
+#define SKIP_LOCAL  10
+#define SKIP_REMOTE 20
 
-static uint64_t root_of(uint64_t n)               /* rounded down */
+static uint64_t root_of(uint64_t n) /* rounded down */
 {
 	uint64_t root = 0;
 
@@ -47,7 +49,8 @@ void run_wait(struct plan *p, struct run *r, uint32_t due)
 
 static bool is_dying(const struct plan *p, const struct message *m)
 {
-	return clock_wall() > m->birth + p->limits.lifetime_s && clock_mono_us() >= p->expiry_from_us;
+	return clock_wall() > m->birth + p->limits.lifetime_s &&
+	       clock_mono_us() >= p->expiry_from_us;
 }
 
 static const char *channel_name(unsigned ch)
@@ -57,23 +60,25 @@ static const char *channel_name(unsigned ch)
 
 static void log_start(struct plan *p, const struct job *j)
 {
-	struct run      *r = j->run;
+	struct run *r = j->run;
 	struct recipient rc;
-	uint32_t         at = r->at;
-	uint64_t         delivery = j->first_delivery;
+	uint32_t at = r->at;
+	uint64_t delivery = j->first_delivery;
 
 	while (run_next(r, &at, &rc)) {
 		struct span to = log_safe(&p->packed, recipient_address(r, &rc, &p->address));
 
-		log_line("starting delivery %" PRIu64 ": msg %" PRIu64 " to %s %.*s", delivery++, r->message->id,
-		         channel_name(r->lane->channel), SPAN_ARG(to));
+		log_line("starting delivery %" PRIu64 ": msg %" PRIu64 " to %s %.*s",
+			 delivery++, r->message->id, channel_name(r->lane->channel),
+			 SPAN_ARG(to));
 	}
 }
 
-static struct handle *handle_for(struct plan *p, struct message *m, struct agent *a, uint32_t body)
+static struct handle *handle_for(struct plan *p, struct message *m, struct agent *a,
+				 uint32_t body)
 {
-	struct more    *more = message_more(p, m);
-	struct handle  *h = handle_find(&more->handles, a);
+	struct more *more = message_more(p, m);
+	struct handle *h = handle_find(&more->handles, a);
 	struct msg_open o = {.role = a->role, .index = a->index, .id = m->id, .pos = m->pos};
 
 	if (h)
@@ -88,12 +93,13 @@ static struct handle *handle_for(struct plan *p, struct message *m, struct agent
 /* A VERP sender differs for each recipient: such runs have one. */
 static void send_job(struct plan *p, const struct job *j)
 {
-	struct run        *r = j->run;
-	struct message    *m = r->message;
-	struct span        sender = message_sender(m);
-	struct recipient   rc;
-	uint32_t           at = r->at;
-	struct msg_deliver d = {.job = j->number, .handle = j->handle->number, .id = m->id, .size = m->size};
+	struct run *r = j->run;
+	struct message *m = r->message;
+	struct span sender = message_sender(m);
+	struct recipient rc;
+	uint32_t at = r->at;
+	struct msg_deliver d = {
+		.job = j->number, .handle = j->handle->number, .id = m->id, .size = m->size};
 
 	buf_clear(&p->packed);
 	while (run_next(r, &at, &rc)) {
@@ -105,16 +111,17 @@ static void send_job(struct plan *p, const struct job *j)
 	}
 	d.rcpts = r->count;
 	d.sender_n = (uint16_t)sender.n;
-	p->world->deliver(p->world->ctx, j->agent->role, j->agent->index, &d, sender, buf_span(&p->packed));
+	p->world->deliver(p->world->ctx, j->agent->role, j->agent->index, &d, sender,
+			  buf_span(&p->packed));
 }
 
 /* Cuts off what one job may carry; the rest waits its turn behind others of its lane. */
 static struct run *job_sized(struct plan *p, struct run *r)
 {
 	struct message *m = r->message;
-	bool            single = r->lane->channel == CHANNEL_LOCAL || m->verp;
-	uint32_t        n = single ? 1 : JOB_RCPTS_MAX;
-	struct run     *front;
+	bool single = r->lane->channel == CHANNEL_LOCAL || m->verp;
+	uint32_t n = single ? 1 : JOB_RCPTS_MAX;
+	struct run *front;
 
 	if (r->count <= n)
 		return r;
@@ -127,9 +134,9 @@ static struct run *job_sized(struct plan *p, struct run *r)
 static void start(struct plan *p, struct run *r, uint32_t body)
 {
 	struct agent *a = agent_free(&p->jobs, r->lane);
-	struct job   *j;
+	struct job *j;
 
-	check(a);                                 /* asked for before the run was taken */
+	check(a); /* asked for before the run was taken */
 	r = job_sized(p, r);
 	r->state = RUN_RUNNING;
 	j = job_begin(&p->jobs, a, handle_for(p, r->message, a, body), r);
@@ -147,7 +154,7 @@ static void dispatch_channel(struct plan *p, enum channel ch)
 
 	for (unsigned n = 0; n < DISPATCH_PASS_MAX && agents_have_room(&p->jobs, ch); n++) {
 		struct run *r = channel_take(&p->lanes, ch, &w);
-		uint32_t    body;
+		uint32_t body;
 
 		if (!r)
 			return;
@@ -174,14 +181,16 @@ void dispatch(struct plan *p)
 void dispatch_ended(struct plan *p, struct job *j, enum lane_news news)
 {
 	struct handle *h = j->handle;
-	struct agent  *a = j->agent;
+	struct agent *a = j->agent;
 
 	lane_ended(&p->lanes, j->run->lane, news);
 	job_end(&p->jobs, j);
 	p->changed = true;
 	if (h->jobs > 0)
 		return;
-	p->world->close_body(p->world->ctx, h->stale ? BODIES_MAX : h->body, &(struct msg_close){.role = a->role, .index = a->index, .handle = h->number});
+	p->world->close_body(
+		p->world->ctx, h->stale ? BODIES_MAX : h->body,
+		&(struct msg_close){.role = a->role, .index = a->index, .handle = h->number});
 	handle_free(&p->jobs, h);
 }
 
@@ -191,13 +200,15 @@ static void agent_lost(struct plan *p, struct agent *a)
 	uint32_t again = (uint32_t)(clock_mono_us() / 1000000) + AGENT_LOST_WAIT_S;
 
 	while (!list_is_empty(&a->jobs)) {
-		struct job     *j = owner_of(list_first(&a->jobs), struct job, link);
-		struct run     *r = j->run;
+		struct job *j = owner_of(list_first(&a->jobs), struct job, link);
+		struct run *r = j->run;
 		struct message *m = r->message;
 
 		for (uint32_t i = 0; i < r->count; i++)
-			log_line("delivery %" PRIu64 ": deferral: quire-%s_ended,_will_try_again_soon./", j->first_delivery + i,
-			         a->role == ROLE_LSPAWN ? "lspawn" : "remote");
+			log_line("delivery %" PRIu64
+				 ": deferral: quire-%s_ended,_will_try_again_soon./",
+				 j->first_delivery + i,
+				 a->role == ROLE_LSPAWN ? "lspawn" : "remote");
 		dispatch_ended(p, j, LANE_NOTHING);
 		run_wait(p, r, again);
 		message_check_end(p, m);
@@ -219,7 +230,8 @@ bool plan_agent(struct plan *p, uint32_t role, uint32_t index, uint32_t slots)
 
 static void notices_lost(struct plan *p, uint32_t body)
 {
-	list_each_safe(&p->notices, l) {
+	list_each_safe(&p->notices, l)
+	{
 		struct more *more = owner_of(l, struct more, notice);
 
 		if (more->notice_body == body)
@@ -231,9 +243,10 @@ void plan_body(struct plan *p, uint32_t index, bool there)
 {
 	if (index >= BODIES_MAX || (p->jobs.bodies[index] == there && !there))
 		return;
-	for (unsigned c = 0; c < 2; c++)          /* also when a new one takes an old one's place */
+	for (unsigned c = 0; c < 2; c++) /* also when a new one takes an old one's place */
 		for (uint32_t i = 0; i < AGENTS_MAX; i++)
-			list_each(&p->jobs.agents[c][i].jobs, l) {
+			list_each(&p->jobs.agents[c][i].jobs, l)
+			{
 				struct job *j = owner_of(l, struct job, link);
 
 				if (j->handle->body == index)

@@ -1,7 +1,8 @@
 /* A run sits in the ring of the highest byte in which its second differs from `now`, in the
  * slot of that byte's value; so every used slot of a ring lies behind the byte of `now`, and
  * the earliest used slot of the lowest ring that has one is what comes next.  When the wheel
- * reaches a slot of a higher ring, its runs differ in a lower byte only and are put in again. */
+ * reaches a slot of a higher ring, its runs differ in a lower byte only and are put in again.
+ */
 #include "sched/due.h"
 
 #include <string.h>
@@ -56,7 +57,7 @@ static struct run *empty_slot(struct due *d, unsigned ring, unsigned slot)
 static bool earliest(const struct due *d, unsigned *ret_ring, uint32_t *ret_at)
 {
 	for (unsigned ring = 0; ring < DUE_RINGS; ring++) {
-		int      slot = first_slot(d, ring);
+		int slot = first_slot(d, ring);
 		uint64_t above = ~0ull << (8 * (ring + 1));
 
 		if (slot < 0)
@@ -91,8 +92,8 @@ static void put_again(struct due *d, struct run *r)
 struct run *due_take(struct due *d, uint32_t now)
 {
 	struct run *r;
-	unsigned    ring;
-	uint32_t    at;
+	unsigned ring;
+	uint32_t at;
 
 	while (!d->ripe.first && earliest(d, &ring, &at) && at <= now) {
 		d->now = at;

@@ -22,7 +22,8 @@ struct due {
 
 void        due_init(struct due *d, uint32_t now);
 void        due_add(struct due *d, struct run *r, uint32_t at);       /* sets r->due */
-uint32_t    due_next(const struct due *d);        /* when due_take() has something to do, or DUE_NEVER */
+/* When due_take() has something to do, or DUE_NEVER */
+uint32_t    due_next(const struct due *d);
 struct run *due_take(struct due *d, uint32_t now); /* one that is due, or NULL */
 void        due_all(struct due *d);               /* everything is due now */
 

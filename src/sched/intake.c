@@ -12,35 +12,39 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FEW          16                           /* recipients that need no memory of their own */
-#define TEXT_BLOCK   65536
-#define TEXT_MAX     ((size_t)1 << 40)            /* bounded by the parts: LOAD_NUMBERS_MAX addresses */
+#define FEW        16 /* recipients that need no memory of their own */
+#define TEXT_BLOCK 65536
+#define TEXT_MAX   ((size_t)1 << 40) /* bounded by the parts: LOAD_NUMBERS_MAX addresses */
 
-struct tried { uint64_t next_us, pos; uint32_t attempt; };
+struct tried {
+	uint64_t next_us, pos;
+	uint32_t attempt;
+};
 struct entry {
-	struct lane     *lane;
+	struct lane *lane;
 	struct recipient rc;
-	struct tried     tried;
+	struct tried tried;
 };
 struct intake {
-	struct plan    *plan;
-	struct load    *load;
+	struct plan *plan;
+	struct load *load;
 	struct message *message;
-	struct entry   *entries;
-	size_t          n;
-	struct tried   *tried;                    /* by number; NULL: no deferral */
-	uint32_t        tried_n;
-	struct arena    texts;                    /* addresses that rewriting made */
+	struct entry *entries;
+	size_t n;
+	struct tried *tried; /* by number; NULL: no deferral */
+	uint32_t tried_n;
+	struct arena texts; /* addresses that rewriting made */
 };
 
 /* Parts that were dropped, or that came in a batch before the plan looked, are where the
- * MSG's hints say.  Parts that are nowhere: the batch was never acknowledged (docs/journal.md). */
+ * MSG's hints say.  Parts that are nowhere: the batch was never acknowledged (docs/journal.md).
+ */
 static bool read_missing(struct plan *p, struct load *l)
 {
-	struct record   r;
+	struct record r;
 	struct msg_view v;
-	uint64_t       *at;
-	bool            ok;
+	uint64_t *at;
+	bool ok;
 
 	if (p->world->read(p->world->ctx, l->pos, REC_MSG, l->id, 0, &r) != READ_OK)
 		return false;
@@ -73,19 +77,21 @@ static uint32_t count_numbers(const struct load *l, uint64_t *ret_all)
 static void note_deferrals(struct intake *in, uint32_t numbers)
 {
 	struct load_states *s = in->load->states;
-	size_t              n = s ? s->deferrals.n / sizeof(struct load_deferral) : 0;
+	size_t n = s ? s->deferrals.n / sizeof(struct load_deferral) : 0;
 
 	if (n == 0)
 		return;
 	in->tried = mem_new((numbers + 1ul) * sizeof(*in->tried));
 	in->tried_n = numbers;
 	for (size_t i = 0; i < n; i++) {
-		const struct load_deferral *d = (const struct load_deferral *)(const void *)s->deferrals.p + i;
+		const struct load_deferral *d =
+			(const struct load_deferral *)(const void *)s->deferrals.p + i;
 
 		for (uint32_t k = d->range.first; k <= d->range.last && k < numbers; k++) {
 			struct tried *t = &in->tried[k];
 
-			if (d->attempt < t->attempt || (d->attempt == t->attempt && d->pos < t->pos))
+			if (d->attempt < t->attempt ||
+			    (d->attempt == t->attempt && d->pos < t->pos))
 				continue;
 			*t = (struct tried){d->next_us, d->pos, d->attempt};
 		}
@@ -93,14 +99,17 @@ static void note_deferrals(struct intake *in, uint32_t numbers)
 }
 
 /* What of the address the run will keep, in memory that lasts until the run is built. */
-static void place(struct intake *in, struct entry *e, struct span addr, enum channel ch, bool is_scratch)
+static void place(struct intake *in, struct entry *e, struct span addr, enum channel ch,
+		  bool is_scratch)
 {
 	struct lane *l;
 
-	addr = span_until(addr, RUN_ADDR_MAX);    /* only an absurd virtualdomains prefix reaches it */
+	addr = span_until(addr,
+			  RUN_ADDR_MAX); /* only an absurd virtualdomains prefix reaches it */
 	l = lane_of(&in->plan->lanes, ch, addr);
 	e->lane = l;
-	e->rc.whole = ch == CHANNEL_LOCAL || !addr_has_at(addr) || !span_eq(addr_domain(addr), lane_domain(l));
+	e->rc.whole = ch == CHANNEL_LOCAL || !addr_has_at(addr) ||
+		      !span_eq(addr_domain(addr), lane_domain(l));
 	e->rc.text = e->rc.whole ? addr : addr_local(addr);
 	if (!is_scratch || e->rc.text.n == 0)
 		return;
@@ -108,13 +117,14 @@ static void place(struct intake *in, struct entry *e, struct span addr, enum cha
 	check(e->rc.text.p);
 }
 
-static void take_recipient(struct intake *in, const struct load_part *part, uint32_t number, struct span addr)
+static void take_recipient(struct intake *in, const struct load_part *part, uint32_t number,
+			   struct span addr)
 {
-	struct plan        *p = in->plan;
+	struct plan *p = in->plan;
 	struct load_states *s = in->load->states;
-	struct entry       *e = &in->entries[in->n];
-	enum channel        ch = CHANNEL_REMOTE;
-	struct span         to = addr;
+	struct entry *e = &in->entries[in->n];
+	enum channel ch = CHANNEL_REMOTE;
+	struct span to = addr;
 
 	if (s && bits_has(&s->over, number))
 		return;
@@ -153,18 +163,19 @@ static int by_destination(const void *va, const void *vb)
 
 static bool belongs(const struct entry *a, const struct entry *b)
 {
-	return a->lane == b->lane && a->tried.next_us == b->tried.next_us && a->tried.attempt == b->tried.attempt;
+	return a->lane == b->lane && a->tried.next_us == b->tried.next_us &&
+	       a->tried.attempt == b->tried.attempt;
 }
 
 static void add_run(struct intake *in, const struct entry *e, size_t n)
 {
 	struct plan *p = in->plan;
-	struct run  *r;
-	size_t       bytes = 0;
+	struct run *r;
+	size_t bytes = 0;
 
 	for (size_t i = 0; i < n; i++)
 		bytes += run_packed_n(&e[i].rc);
-	check(bytes < UINT32_MAX);                /* LOAD_NUMBERS_MAX short addresses; a domain has fewer */
+	check(bytes < UINT32_MAX); /* LOAD_NUMBERS_MAX short addresses; a domain has fewer */
 	r = run_new(in->message, e->lane, bytes);
 	for (size_t i = 0; i < n; i++)
 		run_add(r, &e[i].rc);
@@ -201,10 +212,10 @@ static void take_texts(struct plan *p, struct message *m, const struct load *l)
 
 bool intake_build(struct plan *p, struct load *l)
 {
-	struct entry  few[FEW];
+	struct entry few[FEW];
 	struct intake in = {.plan = p, .load = l, .entries = few};
-	uint64_t      all;
-	uint32_t      numbers;
+	uint64_t all;
+	uint32_t numbers;
 
 	if (!load_is_whole(l) && !read_missing(p, l))
 		return false;

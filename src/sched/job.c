@@ -50,7 +50,7 @@ bool agents_have_room(const struct jobs *js, enum channel ch)
 struct agent *agent_free(struct jobs *js, const struct lane *l)
 {
 	struct agent *all = js->agents[l->channel];
-	uint32_t      n = 0;
+	uint32_t n = 0;
 
 	while (n < AGENTS_MAX && all[n].there)
 		n++;
@@ -68,7 +68,7 @@ bool body_for(const struct jobs *js, uint64_t id, uint32_t *ret_index)
 
 	if (js->bodies_n == 0)
 		return false;
-	skip = (id >> 6) % js->bodies_n;          /* the lowest bits are the shard's */
+	skip = (id >> 6) % js->bodies_n; /* the lowest bits are the shard's */
 	for (uint32_t i = 0; i < BODIES_MAX; i++) {
 		if (!js->bodies[i] || skip-- > 0)
 			continue;
@@ -80,7 +80,8 @@ bool body_for(const struct jobs *js, uint64_t id, uint32_t *ret_index)
 
 struct handle *handle_find(const struct link *handles, const struct agent *a)
 {
-	list_each(handles, l) {
+	list_each(handles, l)
+	{
 		struct handle *h = owner_of(l, struct handle, link);
 
 		if (h->agent == a && !h->stale)
@@ -93,7 +94,7 @@ struct handle *handle_new(struct jobs *js, struct link *handles, struct agent *a
 {
 	struct handle *h = pool_get(&js->handles);
 
-	check(h);                                 /* no more handles than jobs */
+	check(h); /* no more handles than jobs */
 	h->agent = a;
 	h->body = body;
 	h->number = ++js->handle_numbers;
@@ -111,7 +112,7 @@ struct job *job_begin(struct jobs *js, struct agent *a, struct handle *h, struct
 {
 	struct job *j = pool_get(&js->jobs);
 
-	check(j);                                 /* slots of all agents are bounded below JOBS_MAX */
+	check(j); /* slots of all agents are bounded below JOBS_MAX */
 	j->agent = a;
 	j->handle = h;
 	j->run = r;

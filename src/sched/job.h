@@ -11,7 +11,8 @@
 #include "core/table.h"
 #include "sched/lane.h"
 
-#define JOB_RCPTS_MAX 100                         /* RFC 5321 4.5.3.1.8: what every server takes in one transaction */
+/* RFC 5321 4.5.3.1.8: what every server takes in one transaction */
+#define JOB_RCPTS_MAX 100
 #define AGENTS_MAX    64                          /* of one channel; as ROLE_PEERS_MAX */
 #define BODIES_MAX    64
 #define JOBS_MAX      (1u << 20)
@@ -39,7 +40,8 @@ struct job {
 	struct run    *run;
 	uint64_t       first_delivery;            /* the log's number of its first recipient */
 	uint32_t       number;
-	uint64_t       retry_s;                   /* wall time of the next try, should this one be deferred */
+	/* Wall time of the next try, should this one be deferred */
+	uint64_t       retry_s;
 	bool           dying;                     /* its message is too old for one more try */
 };
 
@@ -57,7 +59,8 @@ void           jobs_init(struct jobs *js);
 void           jobs_fini(struct jobs *js);        /* no job may be running */
 /* NULL where role or index is none of an agent's. */
 struct agent  *agent_of(struct jobs *js, uint32_t role, uint32_t index);
-struct agent  *agent_free(struct jobs *js, const struct lane *l);      /* with a free slot; the lane's own if it can */
+/* With a free slot; the lane's own if it can */
+struct agent  *agent_free(struct jobs *js, const struct lane *l);
 bool           agents_have_room(const struct jobs *js, enum channel ch);
 bool           body_for(const struct jobs *js, uint64_t id, uint32_t *ret_index);
 

@@ -50,7 +50,7 @@ void lanes_fini(struct lanes *ls)
 /* A new lane is named by nobody yet; the caller refers to it at once. */
 struct lane *lane_of(struct lanes *ls, enum channel ch, struct span addr)
 {
-	struct span  domain = addr_domain(addr);
+	struct span domain = addr_domain(addr);
 	struct lane *l;
 
 	if (ch == CHANNEL_LOCAL)
@@ -123,14 +123,15 @@ static enum weight whose_turn(struct outlet *c)
 struct run *channel_take(struct lanes *ls, enum channel ch, enum weight *ret_weight)
 {
 	struct outlet *c = &ls->channels[ch];
-	enum weight     w = whose_turn(c);
-	struct link    *first = list_first(&c->turns[w]);
-	struct lane    *l;
-	struct run     *r;
+	enum weight w = whose_turn(c);
+	struct link *first = list_first(&c->turns[w]);
+	struct lane *l;
+	struct run *r;
 
 	if (!first || c->running >= c->limit)
 		return NULL;
-	l = (struct lane *)((char *)first - offsetof(struct lane, turn) - w * sizeof(struct link));
+	l = (struct lane *)((char *)first - offsetof(struct lane, turn) -
+			    w * sizeof(struct link));
 	list_remove(first);
 	r = run_queue_take(&l->ready[w]);
 	c->ready -= r->count;

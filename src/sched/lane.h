@@ -22,7 +22,8 @@
 #define LANE_WINDOW_MAX   65535
 #define LANES_MAX         (64u * 1024 * 1024)     /* more domains than there are names */
 #define SMALL_TURNS       4
-#define SMALL_RCPTS_MAX   100                     /* a message of more recipients is a huge post */
+/* A message of more recipients is a huge post */
+#define SMALL_RCPTS_MAX   100
 
 enum weight { SMALL, HUGE, WEIGHTS };
 enum lane_news { LANE_WELL, LANE_SLOW, LANE_DEAD, LANE_NOTHING };
@@ -31,7 +32,8 @@ struct lane {
 	struct run_queue ready[WEIGHTS];
 	struct link      turn[WEIGHTS];           /* in the channel's ring while it is open */
 	uint32_t         runs;                    /* that name it */
-	uint32_t         number;                  /* in the order of their making: a key that repeats with the seed */
+	/* In the order of their making: a key that repeats with the seed */
+	uint32_t         number;
 	uint16_t         running, window;         /* jobs */
 	uint16_t         domain_n;
 	uint8_t          channel;
@@ -40,7 +42,8 @@ struct lane {
 
 struct outlet {
 	struct link turns[WEIGHTS];
-	uint32_t    limit, running;               /* jobs: concurrencylocal, concurrencyremote */
+	/* Jobs: concurrencylocal, concurrencyremote */
+	uint32_t    limit, running;
 	uint32_t    turn;
 	uint64_t    ready;                        /* recipients */
 };

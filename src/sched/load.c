@@ -91,9 +91,9 @@ static void load_free(struct loads *ls, struct load *l)
 
 void loads_fini(struct loads *ls)
 {
-	size_t   at = 0;
+	size_t at = 0;
 	uint64_t id;
-	void    *l;
+	void *l;
 
 	while ((l = map_next(&ls->by_id, &at, &id)))
 		if (l != OVER)
@@ -141,9 +141,9 @@ void loads_over(struct loads *ls, struct load *l)
 
 void loads_forget_over(struct loads *ls)
 {
-	size_t   at = 0;
+	size_t at = 0;
 	uint64_t id;
-	void    *l;
+	void *l;
 
 	while ((l = map_next(&ls->by_id, &at, &id)))
 		if (l == OVER)
@@ -169,8 +169,8 @@ void loads_trim(struct loads *ls)
 
 static struct load_part *part_new(const struct record *r)
 {
-	struct rec_rcpt   head;
-	struct span       packed = span_from(r->body, sizeof(head));
+	struct rec_rcpt head;
+	struct span packed = span_from(r->body, sizeof(head));
 	struct load_part *p = mem_new(sizeof(*p) + packed.n);
 
 	memcpy(&head, r->body.p, sizeof(head));
@@ -190,7 +190,8 @@ static bool part_is_sane(const struct record *r)
 	struct rec_rcpt head;
 
 	memcpy(&head, r->body.p, sizeof(head));
-	return head.count <= r->body.n / 2 && head.first < LOAD_NUMBERS_MAX && head.count < LOAD_NUMBERS_MAX - head.first;
+	return head.count <= r->body.n / 2 && head.first < LOAD_NUMBERS_MAX &&
+	       head.count < LOAD_NUMBERS_MAX - head.first;
 }
 
 /* A part that is here already is a copy and says the same. */
@@ -214,7 +215,8 @@ void load_part(struct loads *ls, struct load *l, const struct record *r)
 		ls->parts_bytes += p->n;
 }
 
-void load_msg(struct loads *ls, struct load *l, const struct record *r, const struct msg_view *v)
+void load_msg(struct loads *ls, struct load *l, const struct record *r,
+	      const struct msg_view *v)
 {
 	l->pos = r->pos;
 	if (l->committed)
@@ -264,7 +266,7 @@ void load_settle(struct load *l, struct msg_range range)
 static void load_failed(struct load *l, const struct record *r, const struct state_view *v)
 {
 	struct load_states *s = states_of(l);
-	struct text_at      at = {.pos = r->pos, .number = r->head.number};
+	struct text_at at = {.pos = r->pos, .number = r->head.number};
 
 	for (uint32_t k = 0; k < v->s->ranges_n; k++) {
 		struct msg_range range = range_at(v->ranges, k);
@@ -302,12 +304,8 @@ void load_state(struct load *l, const struct record *r, const struct state_view 
 			load_settle(l, range_at(v->ranges, k));
 		break;
 	case OUTCOME_FAILED:
-	case OUTCOME_CANCELLED:
-		load_failed(l, r, v);
-		break;
-	case OUTCOME_DEFERRED:
-		load_deferred(l, r, v);
-		break;
+	case OUTCOME_CANCELLED: load_failed(l, r, v); break;
+	case OUTCOME_DEFERRED: load_deferred(l, r, v); break;
 	}
 }
 

@@ -17,9 +17,12 @@
 #include "core/table.h"
 #include "journal/reader.h"
 
-#define LOAD_PARTS_MAX   (64u * 1024 * 1024)      /* bytes of RCPT parts without MSG, all loads together, after replay */
-#define LOAD_NUMBERS_MAX (1u << 27)               /* recipients of one message; keeps a bitmap below 16 MiB */
-#define LOAD_STATES_MAX  (1024u * 1024 * 1024)    /* bytes of deferrals of one message: 32 each */
+/* Bytes of RCPT parts without MSG, all loads together, after replay */
+#define LOAD_PARTS_MAX   (64u * 1024 * 1024)
+/* Recipients of one message; keeps a bitmap below 16 MiB */
+#define LOAD_NUMBERS_MAX (1u << 27)
+/* Bytes of deferrals of one message: 32 each */
+#define LOAD_STATES_MAX  (1024u * 1024 * 1024)
 
 struct bits {                                     /* a set of recipient numbers that grows */
 	uint64_t  few, *many;
@@ -35,14 +38,16 @@ struct load_part {
 	uint8_t           flags;                  /* of its rec_head */
 	char              packed[];
 };
-struct text_at { uint64_t pos; uint32_t number, pad; };       /* a STATE that holds a failure's text */
+/* A STATE that holds a failure's text */
+struct text_at { uint64_t pos; uint32_t number, pad; };
 struct load_deferral {
 	struct msg_range range;
 	uint64_t         next_us, pos;
 	uint32_t         attempt, pad;
 };
 struct load_states {
-	struct bits over, failed;                 /* delivered or settled; failed and not reported */
+	/* Delivered or settled; failed and not reported */
+	struct bits over, failed;
 	struct buf  texts;                        /* struct text_at */
 	struct buf  deferrals;                    /* struct load_deferral */
 };
@@ -69,11 +74,15 @@ void         loads_init(struct loads *ls);
 void         loads_fini(struct loads *ls);
 struct load *loads_find(const struct loads *ls, uint64_t id);         /* NULL: none, or over */
 bool         loads_is_over(const struct loads *ls, uint64_t id);
-struct load *loads_get(struct loads *ls, uint64_t id);                /* makes it; not for one that is over */
+/* Makes it; not for one that is over */
+struct load *loads_get(struct loads *ls, uint64_t id);
 void         loads_drop(struct loads *ls, struct load *l);            /* and its number */
-void         loads_over(struct loads *ls, struct load *l);            /* dropped, and remembered as over */
-void         loads_forget_over(struct loads *ls);                     /* replay is done: no copies are to come */
-void         loads_shrink(struct loads *ls);                          /* there are none: gives the map's memory back */
+/* Dropped, and remembered as over */
+void         loads_over(struct loads *ls, struct load *l);
+/* Replay is done: no copies are to come */
+void         loads_forget_over(struct loads *ls);
+/* There are none: gives the map's memory back */
+void         loads_shrink(struct loads *ls);
 void         loads_trim(struct loads *ls);                            /* to LOAD_PARTS_MAX */
 
 void load_part(struct loads *ls, struct load *l, const struct record *r);

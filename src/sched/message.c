@@ -19,7 +19,7 @@ static size_t message_bytes(const struct message *m)
 
 struct message *message_new(struct plan *p, const struct load *l)
 {
-	size_t          n = offsetof(struct message, sender) + l->sender_n;
+	size_t n = offsetof(struct message, sender) + l->sender_n;
 	struct message *m = mem_new(n < sizeof(*m) ? sizeof(*m) : n);
 
 	m->id = l->id;
@@ -58,7 +58,7 @@ struct more *message_more(struct plan *p, struct message *m)
 	if (more)
 		return more;
 	more = pool_get(&p->mores);
-	check(more);                              /* no more of them than messages */
+	check(more); /* no more of them than messages */
 	more->message = m;
 	list_init(&more->handles);
 	heap_entry_init(&more->again);
@@ -171,7 +171,7 @@ void message_run_over(struct plan *p, struct run *r)
 
 void message_failed(struct plan *p, struct message *m, uint32_t number, struct span addr)
 {
-	struct more       *more = message_more(p, m);
+	struct more *more = message_more(p, m);
 	struct failed_head h = {.number = number, .n = (uint16_t)addr.n};
 
 	check(buf_add(&more->failed, span_of(&h, sizeof(h))) && buf_add(&more->failed, addr));
@@ -182,7 +182,7 @@ void message_failed(struct plan *p, struct message *m, uint32_t number, struct s
 void message_settle(struct plan *p, struct message *m, struct msg_range range)
 {
 	struct more *more = m->more;
-	size_t       at = 0;
+	size_t at = 0;
 
 	while (more && at < more->failed.n) {
 		struct failed_head h;
@@ -201,7 +201,8 @@ void message_check_end(struct plan *p, struct message *m)
 {
 	struct more *more = m->more;
 
-	if (m->left > 0 || (more && (more->owed > 0 || link_is_in(&more->notice) || heap_has(&more->again)))) {
+	if (m->left > 0 ||
+	    (more && (more->owed > 0 || link_is_in(&more->notice) || heap_has(&more->again)))) {
 		message_tidy(p, m);
 		return;
 	}

@@ -14,18 +14,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NOTICE_TEXT_MAX  (768 * 1024)             /* with the ranges below WIRE_FRAME_MAX */
-#define NOTICE_TEXT_END  (NOTICE_TEXT_MAX - 32 * 1024)        /* no paragraph begins behind it: the largest one and the tail fit */
-#define NOTICE_RCPTS_MAX 16384                    /* so many ranges at most: 128 KiB */
+#define NOTICE_TEXT_MAX (768 * 1024) /* with the ranges below WIRE_FRAME_MAX */
+#define NOTICE_TEXT_END                                                                        \
+	(NOTICE_TEXT_MAX -                                                                     \
+	 32 * 1024) /* no paragraph begins behind it: the largest one and the tail fit */
+#define NOTICE_RCPTS_MAX 16384 /* so many ranges at most: 128 KiB */
 #define NOTICE_TAIL_MAX  (NOTICE_TEXT_MAX + NOTICE_RCPTS_MAX * 8 + 2 * ADDR_MAX + 2)
-#define TEXT_LOST        "The reason of this failure could not be read back from the journal. (#5.0.0)\n"
+#define TEXT_LOST                                                                              \
+	"The reason of this failure could not be read back from the journal. (#5.0.0)\n"
 
-struct pick {                                     /* one failure that is not settled */
-	uint32_t    number;
-	bool        told;
-	struct span addr;                         /* in more->failed */
+struct pick { /* one failure that is not settled */
+	uint32_t number;
+	bool told;
+	struct span addr; /* in more->failed */
 };
-struct picks { struct pick *v; uint32_t n, told; };
+struct picks {
+	struct pick *v;
+	uint32_t n, told;
+};
 
 static int by_number(const void *a, const void *b)
 {
@@ -46,7 +52,8 @@ static void pick_all(const struct more *more, struct picks *ps)
 		memcpy(&h, more->failed.p + at, sizeof(h));
 		at += sizeof(h);
 		if (!h.settled)
-			ps->v[ps->n++] = (struct pick){.number = h.number, .addr = span_of(more->failed.p + at, h.n)};
+			ps->v[ps->n++] = (struct pick){
+				.number = h.number, .addr = span_of(more->failed.p + at, h.n)};
 		at += h.n;
 	}
 	check(ps->n == more->failed_n);
@@ -74,9 +81,11 @@ static bool is_full(const struct picks *ps, const struct buf *text)
 }
 
 /* Recipients first .. last failed with this text. */
-static void tell_range(struct plan *p, struct picks *ps, struct msg_range range, struct span text, struct buf *b)
+static void tell_range(struct plan *p, struct picks *ps, struct msg_range range,
+		       struct span text, struct buf *b)
 {
-	for (uint32_t i = first_from(ps, range.first); i < ps->n && ps->v[i].number <= range.last; i++) {
+	for (uint32_t i = first_from(ps, range.first);
+	     i < ps->n && ps->v[i].number <= range.last; i++) {
 		if (ps->v[i].told || is_full(ps, b))
 			continue;
 		check(bounce_paragraph(b, rewriter_strip(p->rewriter, ps->v[i].addr), text));
@@ -85,12 +94,14 @@ static void tell_range(struct plan *p, struct picks *ps, struct msg_range range,
 	}
 }
 
-static void tell_state(struct plan *p, const struct message *m, const struct text_at *at, struct picks *ps, struct buf *b)
+static void tell_state(struct plan *p, const struct message *m, const struct text_at *at,
+		       struct picks *ps, struct buf *b)
 {
-	struct record     r;
+	struct record r;
 	struct state_view v;
 
-	if (p->world->read(p->world->ctx, at->pos, REC_STATE, m->id, at->number, &r) != READ_OK ||
+	if (p->world->read(p->world->ctx, at->pos, REC_STATE, m->id, at->number, &r) !=
+		    READ_OK ||
 	    !state_view(&r.head, r.body, &v))
 		return;
 	for (uint32_t i = 0; i < v.s->ranges_n; i++)
@@ -115,7 +126,7 @@ static void tell_all(struct plan *p, const struct message *m, struct picks *ps, 
 static uint16_t add_ranges(const struct picks *ps, bool all, struct buf *b)
 {
 	struct msg_range range = {0};
-	uint16_t         n = 0;
+	uint16_t n = 0;
 
 	for (uint32_t i = 0; i < ps->n; i++) {
 		uint32_t number = ps->v[i].number;
@@ -150,9 +161,9 @@ void notice_later(struct plan *p, struct message *m, uint64_t wait_s)
 /* A failure to deliver a double bounce is settled without telling anybody. */
 static void discard(struct plan *p, struct message *m)
 {
-	struct picks     ps;
-	struct buf       ranges;
-	struct result   o = {.outcome = OUTCOME_SETTLED};
+	struct picks ps;
+	struct buf ranges;
+	struct result o = {.outcome = OUTCOME_SETTLED};
 
 	log_line("triple bounce: discarding bounce/%" PRIu64, m->id);
 	buf_init(&ranges, (NOTICE_RCPTS_MAX + 1) * sizeof(struct msg_range));
@@ -166,11 +177,12 @@ static void discard(struct plan *p, struct message *m)
 	buf_free(&ranges);
 }
 
-static void send_notice(struct plan *p, struct message *m, uint32_t body, struct bounce *bo, struct span from_sender)
+static void send_notice(struct plan *p, struct message *m, uint32_t body, struct bounce *bo,
+			struct span from_sender)
 {
 	struct msg_bounce msg = {.id = m->id, .pos = m->pos, .copy_max = p->limits.bounce_max};
-	struct picks      ps;
-	struct buf        text, tail;
+	struct picks ps;
+	struct buf text, tail;
 
 	buf_init(&text, NOTICE_TEXT_MAX);
 	buf_init(&tail, NOTICE_TAIL_MAX);
@@ -194,8 +206,8 @@ static void send_notice(struct plan *p, struct message *m, uint32_t body, struct
 
 void notice_send(struct plan *p, struct message *m)
 {
-	struct span   from_sender;
-	uint32_t      body;
+	struct span from_sender;
+	uint32_t body;
 	struct bounce bo = {
 		.from = p->limits.bounce_from,
 		.host = p->limits.bounce_host,
@@ -203,9 +215,13 @@ void notice_send(struct plan *p, struct message *m)
 		.wall = clock_wall(),
 	};
 
-	if (!bounce_addresses(message_sender(m), p->limits.double_to, p->limits.double_host, &p->address2, &bo.to,
-	                      &from_sender, &bo.dbl)) {
+	if (!bounce_addresses(message_sender(m), p->limits.double_to, p->limits.double_host,
+			      &p->address2, &bo.to, &from_sender, &bo.dbl)) {
 		discard(p, m);
+		return;
+	}
+	if (p->replaying) {
+		notice_later(p, m, BOUNCE_REPLAY_S);
 		return;
 	}
 	if (p->draining || !body_for(&p->jobs, m->id, &body)) {

@@ -9,16 +9,18 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define NAMES_BLOCK      4096
-#define NAMES_MAX        65536                    /* four control lines */
-#define LIFETIME_S       604800
-#define BOUNCE_BYTES     (1 << 20)                /* of the message that a notice returns */
+#define NAMES_BLOCK        4096
+#define NAMES_MAX          65536 /* four control lines */
+#define LIFETIME_S         604800
+#define BOUNCE_BYTES       (1 << 20) /* of the message that a notice returns */
 #define CONCURRENCY_LOCAL  10
 #define CONCURRENCY_REMOTE 20
-#define MESSAGE_COST     256                      /* bytes that a message of one recipient is counted as in the credit */
-#define RECIPIENT_SHARE  2                        /* a byte of envelope may take so many in memory */
+#define MESSAGE_COST       256 /* bytes that a message of one recipient is counted as in the credit \
+				*/
+#define RECIPIENT_SHARE 2      /* a byte of envelope may take so many in memory */
 
-static struct span keep_line(struct plan *p, const struct control *c, const char *name, bool or_me, const char *fallback)
+static struct span keep_line(struct plan *p, const struct control *c, const char *name,
+			     bool or_me, const char *fallback)
 {
 	return arena_dup(&p->names, control_line(c, name, or_me, fallback));
 }
@@ -46,8 +48,10 @@ void plan_control(struct plan *p, const struct control *c)
 		.double_host = keep_line(p, c, "doublebouncehost", true, "doublebouncehost"),
 		.memory = p->limits.memory ? p->limits.memory : PLAN_MEMORY,
 	};
-	p->lanes.channels[CHANNEL_LOCAL].limit = concurrency(c, "concurrencylocal", CONCURRENCY_LOCAL);
-	p->lanes.channels[CHANNEL_REMOTE].limit = concurrency(c, "concurrencyremote", CONCURRENCY_REMOTE);
+	p->lanes.channels[CHANNEL_LOCAL].limit =
+		concurrency(c, "concurrencylocal", CONCURRENCY_LOCAL);
+	p->lanes.channels[CHANNEL_REMOTE].limit =
+		concurrency(c, "concurrencyremote", CONCURRENCY_REMOTE);
 	p->changed = true;
 }
 
@@ -77,7 +81,8 @@ static void jobs_forget(struct plan *p)
 	for (unsigned c = 0; c < 2; c++)
 		for (uint32_t i = 0; i < AGENTS_MAX; i++)
 			while (!list_is_empty(&p->jobs.agents[c][i].jobs)) {
-				struct job    *j = owner_of(list_first(&p->jobs.agents[c][i].jobs), struct job, link);
+				struct job *j = owner_of(list_first(&p->jobs.agents[c][i].jobs),
+							 struct job, link);
 				struct handle *h = j->handle;
 
 				lane_ended(&p->lanes, j->run->lane, LANE_NOTHING);
@@ -89,7 +94,7 @@ static void jobs_forget(struct plan *p)
 
 void plan_fini(struct plan *p)
 {
-	size_t          at = 0;
+	size_t at = 0;
 	struct message *m;
 
 	jobs_forget(p);
@@ -131,7 +136,7 @@ struct span log_safe(struct buf *b, struct span s)
 static void on_rcpt(struct plan *p, const struct record *r)
 {
 	if (message_find(p, r->head.id) || loads_is_over(&p->loads, r->head.id))
-		return;                           /* a copy */
+		return; /* a copy */
 	load_part(&p->loads, loads_get(&p->loads, r->head.id), r);
 	if (p->ready)
 		loads_trim(&p->loads);
@@ -165,14 +170,14 @@ static void settle(struct plan *p, const struct msg_view *v)
 		return;
 	}
 	if (!m || !m->more)
-		return;                           /* a copy of a bounce, moved long after */
+		return; /* a copy of a bounce, moved long after */
 	list_remove(&m->more->notice);
 	heap_remove(&p->again, &m->more->again);
 	for (uint32_t i = 0; i < v->m->settles_n; i++)
 		message_settle(p, m, range_at(v->settles, i));
 	log_line("bounce msg %" PRIu64 " qp %" PRIu32, m->id, v->m->pid);
 	p->counts.bounced++;
-	message_check_end(p, m);                  /* v is not to be used any more */
+	message_check_end(p, m); /* v is not to be used any more */
 }
 
 static void build(struct plan *p, struct load *l)
@@ -181,7 +186,8 @@ static void build(struct plan *p, struct load *l)
 		char id[24];
 
 		snprintf(id, sizeof(id), "%" PRIu64, l->id);
-		log_note("msg", id, "odd", "recipients missing, taken as never submitted", NULL);
+		log_note("msg", id, "odd", "recipients missing, taken as never submitted",
+			 NULL);
 		p->counts.lost_parts++;
 	}
 	loads_drop(&p->loads, l);
@@ -192,19 +198,21 @@ static void take_new(struct plan *p, struct load *l)
 	struct span from = log_safe(&p->packed, span_of(l->sender, l->sender_n));
 
 	log_line("new msg %" PRIu64, l->id);
-	log_line("info msg %" PRIu64 ": bytes %" PRIu64 " from <%.*s> qp %" PRIu32 " uid %" PRIu32, l->id, l->size,
-	         SPAN_ARG(from), l->pid, l->uid);
+	log_line("info msg %" PRIu64 ": bytes %" PRIu64 " from <%.*s> qp %" PRIu32
+		 " uid %" PRIu32,
+		 l->id, l->size, SPAN_ARG(from), l->pid, l->uid);
 	build(p, l);
 }
 
 /* The load of a MSG that is new, or NULL. */
-static struct load *load_new_msg(struct plan *p, const struct record *r, const struct msg_view *v)
+static struct load *load_new_msg(struct plan *p, const struct record *r,
+				 const struct msg_view *v)
 {
 	struct message *m = message_find(p, r->head.id);
-	struct load    *l;
+	struct load *l;
 
 	if (m)
-		m->pos = r->pos;                  /* a copy: the older one may be given up */
+		m->pos = r->pos; /* a copy: the older one may be given up */
 	if (m || loads_is_over(&p->loads, r->head.id))
 		return NULL;
 	l = loads_get(&p->loads, r->head.id);
@@ -217,10 +225,10 @@ static struct load *load_new_msg(struct plan *p, const struct record *r, const s
 static void on_msg(struct plan *p, const struct record *r)
 {
 	struct msg_view v;
-	struct load    *l;
+	struct load *l;
 
 	if (!msg_view(&r->head, r->body, &v))
-		return;                           /* a layout of a later version that may be skipped */
+		return; /* a layout of a later version that may be skipped */
 	l = load_new_msg(p, r, &v);
 	if (v.m->parent)
 		settle(p, &v);
@@ -234,7 +242,7 @@ static void on_msg(struct plan *p, const struct record *r)
 static void on_copied_state(struct plan *p, const struct record *r, const struct state_view *v)
 {
 	struct message *m = message_find(p, r->head.id);
-	struct text_at  at = {.pos = r->pos, .number = r->head.number};
+	struct text_at at = {.pos = r->pos, .number = r->head.number};
 
 	if (m && m->more && v->s->outcome == OUTCOME_FAILED)
 		check(buf_add(&m->more->texts, span_of(&at, sizeof(at))));
@@ -243,7 +251,7 @@ static void on_copied_state(struct plan *p, const struct record *r, const struct
 static void on_state(struct plan *p, const struct record *r)
 {
 	struct state_view v;
-	struct load      *l;
+	struct load *l;
 
 	if (!state_view(&r->head, r->body, &v) || outcome_seen(p, r, &v))
 		return;
@@ -261,10 +269,10 @@ static void on_state(struct plan *p, const struct record *r)
 void plan_record(struct plan *p, const struct record *r)
 {
 	switch (r->head.type) {
-	case REC_RCPT:  on_rcpt(p, r); break;
-	case REC_MSG:   on_msg(p, r); break;
+	case REC_RCPT: on_rcpt(p, r); break;
+	case REC_MSG: on_msg(p, r); break;
 	case REC_STATE: on_state(p, r); break;
-	default:        break;                    /* the rest says nothing about who is tried when */
+	default: break; /* the rest says nothing about who is tried when */
 	}
 }
 
@@ -273,12 +281,14 @@ void plan_ready(struct plan *p)
 {
 	check(!p->ready);
 	p->ready = p->changed = true;
+	p->replaying = true;
 	loads_forget_over(&p->loads);
 	while (!list_is_empty(&p->loads.open))
 		loads_drop(&p->loads, owner_of(list_first(&p->loads.open), struct load, link));
 	while (!list_is_empty(&p->loads.committed))
 		build(p, owner_of(list_first(&p->loads.committed), struct load, link));
 	loads_shrink(&p->loads);
+	p->replaying = false;
 }
 
 /* Bounces keep their wait: whoever was to make one may just have died, and its record may be
@@ -303,11 +313,11 @@ bool plan_is_drained(const struct plan *p)
 
 static void take_due(struct plan *p)
 {
-	uint32_t    now = (uint32_t)(clock_mono_us() / 1000000);
+	uint32_t now = (uint32_t)(clock_mono_us() / 1000000);
 	struct run *r;
 
 	while ((r = due_take(&p->due, now))) {
-		if (r->owed)                      /* only when everything was made due by hand */
+		if (r->owed) /* only when everything was made due by hand */
 			due_add(&p->due, r, now + 1);
 		else
 			lane_add(&p->lanes, r, message_weight(r->message));
@@ -347,13 +357,14 @@ static uint64_t outcomes_due_us(const struct plan *p)
 
 static void say_status(struct plan *p)
 {
-	const struct outlet *l = &p->lanes.channels[CHANNEL_LOCAL], *r = &p->lanes.channels[CHANNEL_REMOTE];
+	const struct outlet *l = &p->lanes.channels[CHANNEL_LOCAL],
+			    *r = &p->lanes.channels[CHANNEL_REMOTE];
 
 	if (!p->ready || !p->changed)
 		return;
 	p->changed = false;
-	log_line("status: local %" PRIu32 "/%" PRIu32 " remote %" PRIu32 "/%" PRIu32 "%s", l->running, l->limit,
-	         r->running, r->limit, p->draining ? " exitasap" : "");
+	log_line("status: local %" PRIu32 "/%" PRIu32 " remote %" PRIu32 "/%" PRIu32 "%s",
+		 l->running, l->limit, r->running, r->limit, p->draining ? " exitasap" : "");
 }
 
 void plan_tick(struct plan *p)
@@ -372,7 +383,7 @@ void plan_tick(struct plan *p)
 static int64_t until(uint64_t at_us, int64_t ms)
 {
 	uint64_t now = clock_mono_us();
-	int64_t  wait = at_us > now ? (int64_t)((at_us - now + 999) / 1000) : 0;
+	int64_t wait = at_us > now ? (int64_t)((at_us - now + 999) / 1000) : 0;
 
 	return ms < 0 || wait < ms ? wait : ms;
 }
@@ -381,9 +392,11 @@ static bool may_go_on(const struct plan *p)
 {
 	for (unsigned c = 0; c < 2; c++) {
 		const struct outlet *o = &p->lanes.channels[c];
-		bool waits = !list_is_empty(&o->turns[SMALL]) || !list_is_empty(&o->turns[HUGE]);
+		bool waits =
+			!list_is_empty(&o->turns[SMALL]) || !list_is_empty(&o->turns[HUGE]);
 
-		if (waits && o->running < o->limit && agents_have_room(&p->jobs, (enum channel)c))
+		if (waits && o->running < o->limit &&
+		    agents_have_room(&p->jobs, (enum channel)c))
 			return true;
 	}
 	return false;
@@ -392,7 +405,7 @@ static bool may_go_on(const struct plan *p)
 int64_t plan_wait_ms(const struct plan *p)
 {
 	uint32_t due = due_next(&p->due);
-	int64_t  ms = -1;
+	int64_t ms = -1;
 
 	if (outcomes_wait(p))
 		ms = until(outcomes_due_us(p), ms);
@@ -403,7 +416,7 @@ int64_t plan_wait_ms(const struct plan *p)
 	if (heap_min(&p->again))
 		ms = until(heap_min(&p->again)->key, ms);
 	if (dispatch_may_start(p) && may_go_on(p))
-		ms = 0;                           /* DISPATCH_PASS_MAX ended the last tick */
+		ms = 0; /* DISPATCH_PASS_MAX ended the last tick */
 	return ms;
 }
 

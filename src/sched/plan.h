@@ -24,42 +24,57 @@
 #include "sched/load.h"
 
 #define OUTCOME_DELAY_MS   50                     /* control/outcomedelay */
-#define OUTCOMES_FLUSH     (256 * 1024)           /* bytes of outcomes that wait no longer; below WIRE_FRAME_MAX */
-#define OUTCOMES_KEPT      (16 * 1024 * 1024)     /* bytes of outcomes not durable at which nothing new starts */
-#define OUTCOMES_MAX       ((size_t)8 << 30)      /* above it by what the running jobs may still say */
-#define PLAN_MEMORY        (1ull << 30)           /* where nobody says how much this machine has */
-#define BOUNCE_AGAIN_S     123                    /* docs/qmail.md: trouble injecting a bounce */
+/* Bytes of outcomes that wait no longer; below WIRE_FRAME_MAX */
+#define OUTCOMES_FLUSH     (256 * 1024)
+/* Bytes of outcomes not durable at which nothing new starts */
+#define OUTCOMES_KEPT      (16 * 1024 * 1024)
+/* Above it by what the running jobs may still say */
+#define OUTCOMES_MAX       ((size_t)8 << 30)
+/* Where nobody says how much this machine has */
+#define PLAN_MEMORY        (1ull << 30)
+/* docs/qmail.md: trouble injecting a bounce */
+#define BOUNCE_AGAIN_S     123
+/* After a replay: a bounce that the last sched asked for may be on its way yet */
+#define BOUNCE_REPLAY_S    10
 #define AGENT_LOST_WAIT_S  2                      /* start brings it back in about that time */
-#define CLOCK_STEP_S       3600                   /* a larger step of the wall clock suspends expiry for as long */
-#define DISPATCH_PASS_MAX  4096                   /* jobs started in one pass, so that wires are served between */
-#define DEFER_TEXT_MAX     512                    /* of a deferral in the journal: the log has all of it */
+/* A larger step of the wall clock suspends expiry for as long */
+#define CLOCK_STEP_S       3600
+/* Jobs started in one pass, so that wires are served between */
+#define DISPATCH_PASS_MAX  4096
+/* Of a deferral in the journal: the log has all of it */
+#define DEFER_TEXT_MAX     512
 
 struct plan_world {
 	void *ctx;
 	void (*open_body)(void *ctx, uint32_t body, const struct msg_open *o);
 	/* To the body (BODIES_MAX: none) and to the agent; either may be gone. */
 	void (*close_body)(void *ctx, uint32_t body, const struct msg_close *c);
-	void (*deliver)(void *ctx, uint32_t role, uint32_t index, const struct msg_deliver *d, struct span sender, struct span packed);
+	void (*deliver)(void *ctx, uint32_t role, uint32_t index, const struct msg_deliver *d,
+	                struct span sender, struct span packed);
 	void (*outcomes)(void *ctx, struct span bytes);       /* a MSG_OUTCOMES tail */
 	void (*bounce)(void *ctx, uint32_t body, const struct msg_bounce *b, struct span tail);
-	enum read_result (*read)(void *ctx, uint64_t pos, enum rec_type type, uint64_t id, uint32_t number, struct record *ret);
+	enum read_result (*read)(void *ctx, uint64_t pos, enum rec_type type, uint64_t id, uint32_t number,
+	                         struct record *ret);
 };
 
 struct plan_limits {                              /* from control; strings live in plan.names */
 	uint64_t    lifetime_s, outcome_delay_ms, bounce_max;
 	struct span bounce_from, bounce_host, double_to, double_host;
-	uint64_t    memory;                       /* bytes the queue may take; bounds the credit */
+	/* Bytes the queue may take; bounds the credit */
+	uint64_t    memory;
 };
 
 struct more {                                     /* what only some messages need */
 	struct message   *message;
 	struct link       handles;
 	struct heap_entry again;                  /* when to try a bounce (once more) */
-	struct buf        failed;                 /* struct failed_head and the address, packed */
+	/* struct failed_head and the address, packed */
+	struct buf        failed;
 	struct buf        texts;                  /* struct text_at */
 	uint32_t          failed_n;               /* not settled */
 	uint32_t          owed;                   /* outcomes */
-	struct link       notice;                 /* in plan.notices while a notice is on its way */
+	/* In plan.notices while a notice is on its way */
+	struct link       notice;
 	uint32_t          notice_body;            /* who makes it */
 };
 struct failed_head { uint32_t number; uint16_t n; uint8_t settled, pad; };
@@ -84,7 +99,9 @@ struct owed {                                     /* an outcome that is not dura
 	uint8_t         outcome;
 };
 
-struct plan_counts { uint64_t delivered, deferred, failed, bounced, ended, lost_parts, damaged, owed_us_max; };
+struct plan_counts {
+	uint64_t delivered, deferred, failed, bounced, ended, lost_parts, damaged, owed_us_max;
+};
 
 struct plan {
 	const struct plan_world *world;
@@ -102,8 +119,10 @@ struct plan {
 	struct link        views;                 /* sched/view.h */
 	struct buf         outcomes;              /* those that are owed, as they are sent */
 	size_t             outcomes_gone;         /* bytes in front that are durable */
-	size_t             outcomes_sent;         /* bytes that journald was given, gone ones included */
-	uint64_t           outcomes_since_us;     /* monotonic, of the oldest that was not sent */
+	/* Bytes that journald was given, gone ones included */
+	size_t             outcomes_sent;
+	/* Monotonic, of the oldest that was not sent */
+	uint64_t           outcomes_since_us;
 	uint64_t           last_at_us;
 	struct owed       *owed;                  /* a ring, the oldest at owed_at */
 	size_t             owed_at, owed_n, owed_cap;
@@ -114,13 +133,16 @@ struct plan {
 	uint64_t           expiry_from_us;        /* monotonic: nothing is too old before */
 	struct plan_counts counts;
 	bool               ready, draining;
+	/* plan_ready() builds what the journal holds */
+	bool               replaying;
 	bool               journal_away;          /* nothing starts, nothing is sent */
 	bool               changed;               /* since the last status line */
 };
 
 void plan_init(struct plan *p, const struct plan_world *w, const struct control *c);
 void plan_fini(struct plan *p);
-void plan_control(struct plan *p, const struct control *c);   /* new values; what is queued keeps its channel */
+/* New values; what is queued keeps its channel */
+void plan_control(struct plan *p, const struct control *c);
 
 void plan_record(struct plan *p, const struct record *r);
 void plan_ready(struct plan *p);                  /* every durable record has been applied */
@@ -128,18 +150,24 @@ void plan_ready(struct plan *p);                  /* every durable record has be
  * show is sent once more. */
 void plan_journal(struct plan *p, bool there);
 /* An agent came (slots > 0), or is lost (0): its jobs are tried again soon. */
-bool plan_agent(struct plan *p, uint32_t role, uint32_t index, uint32_t slots) must_use;      /* false: no such agent */
+/* False: no such agent */
+bool plan_agent(struct plan *p, uint32_t role, uint32_t index, uint32_t slots) must_use;
 void plan_body(struct plan *p, uint32_t index, bool there);
-bool plan_verdict(struct plan *p, uint32_t role, uint32_t index, const struct msg_verdict *v, struct span tail) must_use; /* false: the agent is mad */
+/* False: the agent is mad */
+bool plan_verdict(struct plan *p, uint32_t role, uint32_t index, const struct msg_verdict *v,
+                  struct span tail) must_use;
 void plan_bounced(struct plan *p, const struct msg_bounced *b);
 void plan_retry_all(struct plan *p);
 void plan_drain(struct plan *p);
 bool plan_is_drained(const struct plan *p);
 
-void    plan_tick(struct plan *p);                /* at the end of each pass: starts, sends, says */
-int64_t plan_wait_ms(const struct plan *p);       /* until the next tick is wanted; -1: not by time */
+/* At the end of each pass: starts, sends, says */
+void    plan_tick(struct plan *p);
+/* Until the next tick is wanted; -1: not by time */
+int64_t plan_wait_ms(const struct plan *p);
 /* How much more new mail fits into limits.memory; journald gets it anew when it changed much. */
 void    plan_credit(const struct plan *p, struct msg_credit *ret);
-uint64_t plan_owed_age_us(const struct plan *p);  /* of the oldest outcome that is not durable; 0: none */
+/* Of the oldest outcome that is not durable; 0: none */
+uint64_t plan_owed_age_us(const struct plan *p);
 
 #endif

@@ -11,13 +11,18 @@
 /* message.c */
 struct message *message_new(struct plan *p, const struct load *l);
 struct message *message_find(const struct plan *p, uint64_t id);
-void            message_free(struct plan *p, struct message *m);      /* its runs, too; no job may run */
+/* Its runs, too; no job may run */
+void            message_free(struct plan *p, struct message *m);
 struct span     message_sender(const struct message *m);
 enum weight     message_weight(const struct message *m);
-struct more    *message_more(struct plan *p, struct message *m);      /* makes it where there is none */
-void            message_tidy(struct plan *p, struct message *m);      /* gives it back where it is empty */
-void            message_add_run(struct plan *p, struct message *m, struct run *r);    /* owns it; counts its recipients */
-void            message_split_run(struct plan *p, struct message *m, struct run *front); /* its recipients are counted already */
+/* Makes it where there is none */
+struct more    *message_more(struct plan *p, struct message *m);
+/* Gives it back where it is empty */
+void            message_tidy(struct plan *p, struct message *m);
+/* Owns it; counts its recipients */
+void            message_add_run(struct plan *p, struct message *m, struct run *r);
+/* Its recipients are counted already */
+void            message_split_run(struct plan *p, struct message *m, struct run *front);
 void            message_run_over(struct plan *p, struct run *r);
 void            message_failed(struct plan *p, struct message *m, uint32_t number, struct span addr);
 void            message_settle(struct plan *p, struct message *m, struct msg_range range);
@@ -30,9 +35,12 @@ bool intake_build(struct plan *p, struct load *l) must_use;
 /* dispatch.c */
 void     dispatch(struct plan *p);
 bool     dispatch_may_start(const struct plan *p);
-void     dispatch_ended(struct plan *p, struct job *j, enum lane_news news);  /* frees the job, not its run */
-uint64_t retry_time(uint64_t birth_s, uint64_t now_s, enum channel ch);       /* docs/qmail.md: the schedule */
-uint32_t due_of_wall(const struct plan *p, uint64_t wall_us); /* wall time -> a second of the wheel */
+/* Frees the job, not its run */
+void     dispatch_ended(struct plan *p, struct job *j, enum lane_news news);
+/* docs/qmail.md: the schedule */
+uint64_t retry_time(uint64_t birth_s, uint64_t now_s, enum channel ch);
+/* Wall time -> a second of the wheel */
+uint32_t due_of_wall(const struct plan *p, uint64_t wall_us);
 void     run_wait(struct plan *p, struct run *r, uint32_t due);
 
 /* verdict.c */
@@ -48,10 +56,12 @@ struct result {
 void outcome_owe(struct plan *p, struct message *m, const struct result *o);
 void outcomes_flush(struct plan *p);
 bool outcomes_wait(const struct plan *p);             /* to be flushed */
-bool outcome_seen(struct plan *p, const struct record *r, const struct state_view *v);        /* it was the oldest owed one */
+/* It was the oldest owed one */
+bool outcome_seen(struct plan *p, const struct record *r, const struct state_view *v);
 
 /* notice.c */
-void notice_send(struct plan *p, struct message *m);  /* all that failed and fits; or settles it at once */
+/* All that failed and fits; or settles it at once */
+void notice_send(struct plan *p, struct message *m);
 void notice_later(struct plan *p, struct message *m, uint64_t wait_s);
 
 /* Log lines: LF becomes '/', other bytes below 33 or above 126 and '%' become '_' (docs/qmail.md). */

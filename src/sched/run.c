@@ -5,14 +5,15 @@
 
 #include <string.h>
 
-#define RCPT_HEAD 6                               /* u32 number, u16 length and flag */
+#define RCPT_HEAD 6 /* u32 number, u16 length and flag */
 
-static_check(offsetof(struct run, packed) <= 60); /* a short recipient and its run fit 80 bytes */
+static_check(offsetof(struct run, packed) <=
+	     60); /* a short recipient and its run fit 80 bytes */
 static_check(RUN_ADDR_MAX < 32768);
 
 struct run *run_new(struct message *m, struct lane *l, size_t packed_n)
 {
-	size_t      n = offsetof(struct run, packed) + packed_n;
+	size_t n = offsetof(struct run, packed) + packed_n;
 	struct run *r = mem_new(n < sizeof(*r) ? sizeof(*r) : n);
 
 	r->message = m;
@@ -39,7 +40,7 @@ size_t run_packed_n(const struct recipient *rc)
 void run_add(struct run *r, const struct recipient *rc)
 {
 	uint16_t n = (uint16_t)(rc->text.n << 1 | rc->whole);
-	char    *p = r->packed + r->end;
+	char *p = r->packed + r->end;
 
 	check(rc->text.n <= RUN_ADDR_MAX);
 	memcpy(p, &rc->number, 4);
@@ -53,7 +54,7 @@ void run_add(struct run *r, const struct recipient *rc)
 bool run_next(const struct run *r, uint32_t *at, struct recipient *ret)
 {
 	const char *p = r->packed + *at;
-	uint16_t    n;
+	uint16_t n;
 
 	if (*at >= r->end)
 		return false;
@@ -69,8 +70,8 @@ bool run_next(const struct run *r, uint32_t *at, struct recipient *ret)
 struct run *run_split(struct run *r, uint32_t n)
 {
 	struct recipient rc;
-	struct run      *front;
-	uint32_t         cut = r->at;
+	struct run *front;
+	uint32_t cut = r->at;
 
 	check(n > 0 && n < r->count);
 	for (uint32_t i = 0; i < n; i++)
@@ -89,7 +90,7 @@ struct run *run_split(struct run *r, uint32_t n)
 void run_keep(struct run *r, const bool *keep)
 {
 	struct recipient rc;
-	uint32_t         from = r->at, to = 0, count = r->count;
+	uint32_t from = r->at, to = 0, count = r->count;
 
 	r->count = 0;
 	for (uint32_t i = 0; i < count; i++) {

@@ -13,7 +13,8 @@
 
 #include "core/buf.h"
 
-#define RUN_ADDR_MAX 8191                         /* ADDR_MAX and the longest sane virtualdomains prefix */
+/* ADDR_MAX and the longest sane virtualdomains prefix */
+#define RUN_ADDR_MAX 8191
 
 struct lane;
 struct message;
@@ -24,19 +25,24 @@ struct run {
 	struct run     *next, *sibling;
 	struct message *message;
 	struct lane    *lane;
-	uint64_t        reason;                   /* position of the STATE of the last deferral; 0: none */
-	uint32_t        due;                      /* seconds on the monotonic clock, while WAITING */
+	/* Position of the STATE of the last deferral; 0: none */
+	uint64_t        reason;
+	/* Seconds on the monotonic clock, while WAITING */
+	uint32_t        due;
 	uint32_t        count;                    /* recipients that are left */
 	uint32_t        at, end;                  /* they are packed[at .. end) */
 	uint16_t        attempt;                  /* tries that ended in a deferral */
 	uint8_t         state;                    /* enum run_state */
-	uint8_t         owed;                     /* deferrals that are not durable yet, one a text: not to be tried */
-	char            packed[];                 /* u32 number, u16 length * 2 + (domain included), bytes */
+	/* Deferrals that are not durable yet, one a text: not to be tried */
+	uint8_t         owed;
+	/* u32 number, u16 length * 2 + (domain included), bytes */
+	char            packed[];
 };
 
 struct recipient {
 	uint32_t    number;                       /* of the message, fixed at commit */
-	struct span text;                         /* the address, or what is in front of '@' + the lane's domain */
+	/* The address, or what is in front of '@' + the lane's domain */
+	struct span text;
 	bool        whole;
 };
 

@@ -23,49 +23,49 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FEED_PASS_MAX  20000                      /* records: some ten milliseconds */
-#define ADMIN_BUFS     16                         /* receive buffers: only the admin socket is a stream */
-#define CREDIT_STEP    16                         /* told anew when a sixteenth of it came or went */
-#define MEMORY_SHARE   4                          /* of the machine's, for the queue */
-#define NO_BODY        BODIES_MAX
+#define FEED_PASS_MAX 20000 /* records: some ten milliseconds */
+#define ADMIN_BUFS    16    /* receive buffers: only the admin socket is a stream */
+#define CREDIT_STEP   16    /* told anew when a sixteenth of it came or went */
+#define MEMORY_SHARE  4     /* of the machine's, for the queue */
+#define NO_BODY       BODIES_MAX
 
 static_check((RUN_ADDR_MAX + 2) * JOB_RCPTS_MAX + RUN_ADDR_MAX + 4096 < WIRE_FRAME_MAX);
 static_check(OUTCOMES_FLUSH + 65536 + RESULT_TEXT_MAX < WIRE_FRAME_MAX);
 static_check(BODIES_MAX >= ROLE_PEERS_MAX && AGENTS_MAX >= ROLE_PEERS_MAX);
 
-struct peer {                                     /* one connection; a newer one may take its place */
-	struct wire   wire;
+struct peer { /* one connection; a newer one may take its place */
+	struct wire wire;
 	struct sched *sched;
-	uint32_t      role, index;
-	char          name[24];
+	uint32_t role, index;
+	char name[24];
 };
 
-struct bell {                                     /* gone when its poll is over and it is not wanted */
-	struct op     op;
+struct bell { /* gone when its poll is over and it is not wanted */
+	struct op op;
 	struct sched *sched;
-	int           fd;
+	int fd;
 };
 
 struct sched {
-	struct role       *role;
-	struct loop       *loop;
-	struct plan        plan;
-	struct plan_world  world;
-	struct disk       *disk;
-	struct ring        ring;
-	struct reader     *reader;                /* NULL: no feed yet */
-	struct bell       *bell;
-	struct peer       *journald;
-	struct peer       *agents[2][AGENTS_MAX]; /* by enum channel */
-	struct peer       *bodies[BODIES_MAX];
-	struct admin      *admin;
-	struct deferred    feed, pass;
-	struct timer       timer;
-	struct msg_feed    from;                  /* what journald said of itself */
-	struct msg_credit  credit;                /* what it was told */
-	uint64_t           begun_us, replay_ms;
-	unsigned           open;                  /* peers and bells that are not gone yet */
-	bool               caught_up, feed_more, done;
+	struct role *role;
+	struct loop *loop;
+	struct plan plan;
+	struct plan_world world;
+	struct disk *disk;
+	struct ring ring;
+	struct reader *reader; /* NULL: no feed yet */
+	struct bell *bell;
+	struct peer *journald;
+	struct peer *agents[2][AGENTS_MAX]; /* by enum channel */
+	struct peer *bodies[BODIES_MAX];
+	struct admin *admin;
+	struct deferred feed, pass;
+	struct timer timer;
+	struct msg_feed from;     /* what journald said of itself */
+	struct msg_credit credit; /* what it was told */
+	uint64_t begun_us, replay_ms;
+	unsigned open; /* peers and bells that are not gone yet */
+	bool caught_up, feed_more, done;
 };
 
 static void wake(struct sched *s)
@@ -79,7 +79,7 @@ static void wake_feed(struct sched *s)
 	wake(s);
 }
 
-/* --- what the plan wants done --------------------------------------------------------------- */
+/* ---- what the plan wants done */
 
 static struct peer **agent_slot(struct sched *s, uint32_t role, uint32_t index)
 {
@@ -97,7 +97,7 @@ static void do_open_body(void *ctx, uint32_t body, const struct msg_open *o)
 static void do_close_body(void *ctx, uint32_t body, const struct msg_close *c)
 {
 	struct sched *s = ctx;
-	struct peer  *agent = *agent_slot(s, c->role, c->index);
+	struct peer *agent = *agent_slot(s, c->role, c->index);
 
 	if (body != NO_BODY && s->bodies[body])
 		wire_send(&s->bodies[body]->wire, MSG_CLOSE, c, sizeof(*c), SPAN_NONE);
@@ -105,11 +105,11 @@ static void do_close_body(void *ctx, uint32_t body, const struct msg_close *c)
 		wire_send(&agent->wire, MSG_CLOSE, c, sizeof(*c), SPAN_NONE);
 }
 
-static void do_deliver(void *ctx, uint32_t role, uint32_t index, const struct msg_deliver *d, struct span sender,
-                       struct span packed)
+static void do_deliver(void *ctx, uint32_t role, uint32_t index, const struct msg_deliver *d,
+		       struct span sender, struct span packed)
 {
 	struct sched *s = ctx;
-	struct peer  *agent = *agent_slot(s, role, index);
+	struct peer *agent = *agent_slot(s, role, index);
 
 	if (agent)
 		wire_send2(&agent->wire, MSG_DELIVER, d, sizeof(*d), sender, packed);
@@ -119,7 +119,7 @@ static void do_outcomes(void *ctx, struct span bytes)
 {
 	struct sched *s = ctx;
 
-	check(s->journald);                       /* the plan knows when it is away */
+	check(s->journald); /* the plan knows when it is away */
 	wire_send(&s->journald->wire, MSG_OUTCOMES, NULL, 0, bytes);
 }
 
@@ -131,15 +131,15 @@ static void do_bounce(void *ctx, uint32_t body, const struct msg_bounce *b, stru
 		wire_send(&s->bodies[body]->wire, MSG_BOUNCE, b, sizeof(*b), tail);
 }
 
-static enum read_result do_read(void *ctx, uint64_t pos, enum rec_type type, uint64_t id, uint32_t number,
-                                struct record *ret)
+static enum read_result do_read(void *ctx, uint64_t pos, enum rec_type type, uint64_t id,
+				uint32_t number, struct record *ret)
 {
 	struct sched *s = ctx;
 
 	return reader_at(s->reader, pos, type, id, number, ret);
 }
 
-/* --- the feed ------------------------------------------------------------------------------- */
+/* ---- the feed */
 
 static void be_ready(struct sched *s)
 {
@@ -173,11 +173,14 @@ static bool feed_one(struct sched *s)
 	struct record r;
 
 	switch (reader_next(s->reader, false, &r)) {
-	case READ_OK:     plan_record(&s->plan, &r); return true;
-	case READ_DAMAGE: note_damage(r.pos); s->plan.counts.damaged++; return true;
-	case READ_END:    on_feed_end(s); return false;
-	case READ_GONE:   die(111, "the journal moved on under the feed: starting over");
-	case READ_ERROR:  die(111, "the journal can't be read");
+	case READ_OK: plan_record(&s->plan, &r); return true;
+	case READ_DAMAGE:
+		note_damage(r.pos);
+		s->plan.counts.damaged++;
+		return true;
+	case READ_END: on_feed_end(s); return false;
+	case READ_GONE: die(111, "the journal moved on under the feed: starting over");
+	case READ_ERROR: die(111, "the journal can't be read");
 	}
 	unreachable();
 }
@@ -204,9 +207,9 @@ static void bell_free(struct bell *b)
 
 static void on_bell(struct op *op, int res, unsigned flags)
 {
-	struct bell  *b = owner_of(op, struct bell, op);
+	struct bell *b = owner_of(op, struct bell, op);
 	struct sched *s = b->sched;
-	uint64_t      rung;
+	uint64_t rung;
 
 	if (s->bell != b) {
 		bell_free(b);
@@ -226,15 +229,15 @@ static void drop_bell(struct sched *s)
 
 	s->bell = NULL;
 	if (b)
-		loop_cancel(s->loop, &b->op);     /* on_bell() frees it */
+		loop_cancel(s->loop, &b->op); /* on_bell() frees it */
 }
 
 /* Rings once by itself: what became durable before it was there. */
 static void take_bell(struct wire *w, struct wire_in *in)
 {
-	struct peer  *p = w->ctx;
+	struct peer *p = w->ctx;
 	struct sched *s = p->sched;
-	struct bell  *b = mem_new(sizeof(*b));
+	struct bell *b = mem_new(sizeof(*b));
 
 	drop_bell(s);
 	fd_nonblock(in->fd);
@@ -249,22 +252,23 @@ static void take_bell(struct wire *w, struct wire_in *in)
 static void open_reader(struct sched *s)
 {
 	struct buf why;
-	int        e;
+	int e;
 
 	buf_init(&why, 1024);
 	s->reader = reader_new(s->disk, &s->ring, s->from.segment_size, s->from.shard);
 	e = reader_open(s->reader, &why);
 	if (e < 0)
-		die(111, "the journal can't be read: %.*s (%s)", SPAN_ARG(buf_span(&why)), strerror(-e));
+		die(111, "the journal can't be read: %.*s (%s)", SPAN_ARG(buf_span(&why)),
+		    strerror(-e));
 	buf_free(&why);
 }
 
 static void take_feed(struct wire *w, struct wire_in *in)
 {
 	const struct msg_feed *f = in->body;
-	struct peer           *p = w->ctx;
-	struct sched          *s = p->sched;
-	int                    e;
+	struct peer *p = w->ctx;
+	struct sched *s = p->sched;
+	int e;
 
 	if (s->reader && (f->segment_size != s->from.segment_size || f->shard != s->from.shard))
 		die(111, "journald came back with another journal: starting over");
@@ -280,7 +284,7 @@ static void take_feed(struct wire *w, struct wire_in *in)
 	wake_feed(s);
 }
 
-/* --- peers ---------------------------------------------------------------------------------- */
+/* ---- peers */
 
 static void on_bounced(struct wire *w, struct wire_in *in)
 {
@@ -293,7 +297,7 @@ static void on_bounced(struct wire *w, struct wire_in *in)
 static void on_agent(struct wire *w, struct wire_in *in)
 {
 	const struct msg_agent *a = in->body;
-	struct peer            *p = w->ctx;
+	struct peer *p = w->ctx;
 
 	check(plan_agent(&p->sched->plan, p->role, p->index, a->jobs_max));
 	wake(p->sched);
@@ -319,10 +323,17 @@ static const struct wire_handler from_body[] = {
 };
 static const struct wire_handler from_agent[] = {
 	{.type = MSG_AGENT, .body_n = sizeof(struct msg_agent), .on = on_agent},
-	{.type = MSG_VERDICT, .body_n = sizeof(struct msg_verdict), .tail = true, .on = on_verdict},
+	{.type = MSG_VERDICT,
+	 .body_n = sizeof(struct msg_verdict),
+	 .tail = true,
+	 .on = on_verdict},
 };
 
-static const struct { const struct wire_handler *handlers; size_t n; const char *name; } kinds[ROLES] = {
+static const struct {
+	const struct wire_handler *handlers;
+	size_t n;
+	const char *name;
+} kinds[ROLES] = {
 	[ROLE_JOURNALD] = {from_journald, ARRAY_N(from_journald), "journald"},
 	[ROLE_BODY] = {from_body, ARRAY_N(from_body), "body"},
 	[ROLE_REMOTE] = {from_agent, ARRAY_N(from_agent), "remote"},
@@ -374,7 +385,7 @@ void sched_peer(struct sched *s, uint32_t role, uint32_t index, int fd)
 	struct peer **slot, *p;
 
 	if (role >= ROLES || !kinds[role].handlers || index >= ROLE_PEERS_MAX) {
-		close(fd);                        /* nobody we talk to */
+		close(fd); /* nobody we talk to */
 		return;
 	}
 	slot = slot_of(s, role, index);
@@ -389,14 +400,15 @@ void sched_peer(struct sched *s, uint32_t role, uint32_t index, int fd)
 	p->role = role;
 	p->index = index;
 	snprintf(p->name, sizeof(p->name), "%s/%u", kinds[role].name, index);
-	wire_init(&p->wire, s->loop, fd, p->name, kinds[role].handlers, kinds[role].n, on_lost, p);
+	wire_init(&p->wire, s->loop, fd, p->name, kinds[role].handlers, kinds[role].n, on_lost,
+		  p);
 	*slot = p;
 	if (role == ROLE_BODY)
 		plan_body(&s->plan, index, true);
 	wake(s);
 }
 
-/* --- the pass ------------------------------------------------------------------------------- */
+/* ---- the pass */
 
 static bool changed_much(uint64_t told, uint64_t now)
 {
@@ -412,7 +424,8 @@ static void tell_credit(struct sched *s)
 	if (!s->journald || !s->plan.ready)
 		return;
 	plan_credit(&s->plan, &c);
-	if (!changed_much(s->credit.messages, c.messages) && !changed_much(s->credit.bytes, c.bytes))
+	if (!changed_much(s->credit.messages, c.messages) &&
+	    !changed_much(s->credit.bytes, c.bytes))
 		return;
 	s->credit = c;
 	wire_send(&s->journald->wire, MSG_CREDIT, &c, sizeof(c), SPAN_NONE);
@@ -429,7 +442,7 @@ static bool drained(const struct sched *s)
 static void on_pass(struct deferred *d)
 {
 	struct sched *s = owner_of(d, struct sched, pass);
-	int64_t       ms;
+	int64_t ms;
 
 	plan_tick(&s->plan);
 	tell_credit(s);
@@ -439,7 +452,7 @@ static void on_pass(struct deferred *d)
 		return;
 	}
 	if (s->feed_more)
-		wake_feed(s);                     /* in the next pass, which does not wait */
+		wake_feed(s); /* in the next pass, which does not wait */
 	ms = plan_wait_ms(&s->plan);
 	if (ms < 0)
 		timer_stop(s->loop, &s->timer);
@@ -452,62 +465,83 @@ static void on_timer(struct timer *t)
 	wake(owner_of(t, struct sched, timer));
 }
 
-/* --- run/control ---------------------------------------------------------------------------- */
+/* ---- run/control */
 
 static void say_ring(struct outbuf *o, const struct ring_head *h)
 {
-	out_fmt(o, ",\"ring\":{\"batches\":%" PRIu64 ",\"records\":%" PRIu64 ",\"messages\":%" PRIu64 ",\"syncs\":%" PRIu64,
-	        h->batches, h->records, h->messages, h->syncs);
-	out_fmt(o, ",\"bytes_raw\":%" PRIu64 ",\"bytes_packed\":%" PRIu64 ",\"bytes_written\":%" PRIu64, h->bytes_raw,
-	        h->bytes_packed, h->bytes_written);
-	out_fmt(o, ",\"open_submissions\":%" PRIu64 ",\"refused\":%" PRIu64 ",\"commit_us_max\":%" PRIu64 ",\"commit_us_sum\":%" PRIu64,
-	        h->open_submissions, h->refused, h->commit_us_max, h->commit_us_sum);
-	out_fmt(o, ",\"durable\":%" PRIu64 ",\"direct\":%s,\"uring\":%s,\"full\":%s,\"damaged\":%s}", h->durable,
-	        h->direct ? "true" : "false", h->uring ? "true" : "false", h->full ? "true" : "false",
-	        h->damaged ? "true" : "false");
+	out_fmt(o,
+		",\"ring\":{\"batches\":%" PRIu64 ",\"records\":%" PRIu64
+		",\"messages\":%" PRIu64 ",\"syncs\":%" PRIu64,
+		h->batches, h->records, h->messages, h->syncs);
+	out_fmt(o,
+		",\"bytes_raw\":%" PRIu64 ",\"bytes_packed\":%" PRIu64
+		",\"bytes_written\":%" PRIu64,
+		h->bytes_raw, h->bytes_packed, h->bytes_written);
+	out_fmt(o,
+		",\"open_submissions\":%" PRIu64 ",\"refused\":%" PRIu64
+		",\"commit_us_max\":%" PRIu64 ",\"commit_us_sum\":%" PRIu64,
+		h->open_submissions, h->refused, h->commit_us_max, h->commit_us_sum);
+	out_fmt(o,
+		",\"durable\":%" PRIu64
+		",\"direct\":%s,\"uring\":%s,\"full\":%s,\"damaged\":%s}",
+		h->durable, h->direct ? "true" : "false", h->uring ? "true" : "false",
+		h->full ? "true" : "false", h->damaged ? "true" : "false");
 }
 
 static void say_channel(struct outbuf *o, const char *name, const struct outlet *c)
 {
-	out_fmt(o, ",\"%s\":{\"running\":%" PRIu32 ",\"limit\":%" PRIu32 ",\"ready\":%" PRIu64 "}", name, c->running,
-	        c->limit, c->ready);
+	out_fmt(o,
+		",\"%s\":{\"running\":%" PRIu32 ",\"limit\":%" PRIu32 ",\"ready\":%" PRIu64 "}",
+		name, c->running, c->limit, c->ready);
 }
 
 static void say_status(void *ctx, struct outbuf *o)
 {
-	struct sched      *s = ctx;
+	struct sched *s = ctx;
 	const struct plan *p = &s->plan;
 
-	out_fmt(o, "{\"version\":\"%s\",\"pid\":%d,\"loop\":\"%s\",\"shard\":%" PRIu32 ",\"epoch\":%" PRIu64, QUIRE_VERSION,
-	        getpid(), loop_name(s->loop), s->from.shard, s->from.epoch);
+	out_fmt(o,
+		"{\"version\":\"%s\",\"pid\":%d,\"loop\":\"%s\",\"shard\":%" PRIu32
+		",\"epoch\":%" PRIu64,
+		QUIRE_VERSION, getpid(), loop_name(s->loop), s->from.shard, s->from.epoch);
 	out_fmt(o, ",\"ready\":%s,\"draining\":%s,\"journald\":%s", p->ready ? "true" : "false",
-	        p->draining ? "true" : "false", p->journal_away ? "false" : "true");
-	out_fmt(o, ",\"uptime_ms\":%" PRIu64 ",\"replay_ms\":%" PRIu64, (clock_mono_us() - s->begun_us) / 1000, s->replay_ms);
-	out_fmt(o, ",\"messages\":%zu,\"recipients\":%" PRIu64 ",\"waiting_runs\":%" PRIu32 ",\"bounces_on_their_way\":%s",
-	        p->messages.n, p->recipients, p->due.n, list_is_empty(&p->notices) ? "false" : "true");
+		p->draining ? "true" : "false", p->journal_away ? "false" : "true");
+	out_fmt(o, ",\"uptime_ms\":%" PRIu64 ",\"replay_ms\":%" PRIu64,
+		(clock_mono_us() - s->begun_us) / 1000, s->replay_ms);
+	out_fmt(o,
+		",\"messages\":%zu,\"recipients\":%" PRIu64 ",\"waiting_runs\":%" PRIu32
+		",\"bounces_on_their_way\":%s",
+		p->messages.n, p->recipients, p->due.n,
+		list_is_empty(&p->notices) ? "false" : "true");
 	say_channel(o, "local", &p->lanes.channels[CHANNEL_LOCAL]);
 	say_channel(o, "remote", &p->lanes.channels[CHANNEL_REMOTE]);
-	out_fmt(o, ",\"destinations\":%zu,\"delivered\":%" PRIu64 ",\"deferred\":%" PRIu64 ",\"failed\":%" PRIu64
-	        ",\"bounced\":%" PRIu64 ",\"ended\":%" PRIu64, p->lanes.by_domain.n, p->counts.delivered,
-	        p->counts.deferred, p->counts.failed, p->counts.bounced, p->counts.ended);
-	out_fmt(o, ",\"outcomedelay_ms\":%" PRIu64 ",\"outcomes_owed\":%zu,\"outcomes_owed_ms\":%" PRIu64, p->limits.outcome_delay_ms,
-	        p->owed_n, plan_owed_age_us(p) / 1000);
-	out_fmt(o, ",\"outcomes_owed_ms_max\":%" PRIu64 ",\"duplicates_window_ms\":%" PRIu64, p->counts.owed_us_max / 1000,
-	        2 * p->limits.outcome_delay_ms);
-	out_fmt(o, ",\"credit_messages\":%" PRIu64 ",\"credit_bytes\":%" PRIu64, s->credit.messages, s->credit.bytes);
-	out_fmt(o, ",\"queue_bytes\":%zu,\"memory_active\":%zu,\"memory_resident\":%zu,\"log_lost\":%" PRIu64,
-	        p->bytes + p->lanes.bytes, memstat_active(), memstat_resident(), log_lost());
+	out_fmt(o,
+		",\"destinations\":%zu,\"delivered\":%" PRIu64 ",\"deferred\":%" PRIu64
+		",\"failed\":%" PRIu64 ",\"bounced\":%" PRIu64 ",\"ended\":%" PRIu64,
+		p->lanes.by_domain.n, p->counts.delivered, p->counts.deferred, p->counts.failed,
+		p->counts.bounced, p->counts.ended);
+	out_fmt(o,
+		",\"outcomedelay_ms\":%" PRIu64
+		",\"outcomes_owed\":%zu,\"outcomes_owed_ms\":%" PRIu64,
+		p->limits.outcome_delay_ms, p->owed_n, plan_owed_age_us(p) / 1000);
+	out_fmt(o, ",\"outcomes_owed_ms_max\":%" PRIu64 ",\"duplicates_window_ms\":%" PRIu64,
+		p->counts.owed_us_max / 1000, 2 * p->limits.outcome_delay_ms);
+	out_fmt(o, ",\"credit_messages\":%" PRIu64 ",\"credit_bytes\":%" PRIu64,
+		s->credit.messages, s->credit.bytes);
+	out_fmt(o,
+		",\"queue_bytes\":%zu,\"memory_active\":%zu,\"memory_resident\":%zu,\"log_lost\":%" PRIu64,
+		p->bytes + p->lanes.bytes, memstat_active(), memstat_resident(), log_lost());
 	if (s->ring.head)
 		say_ring(o, s->ring.head);
 	out_byte(o, '}');
 }
 
-/* --- the process ---------------------------------------------------------------------------- */
+/* ---- the process */
 
 static uint64_t memory_limit(const struct control *c)
 {
 	uint64_t said = control_int(c, "queuememory", 0);
-	long     pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+	long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
 
 	if (said > 0 || pages <= 0 || size <= 0)
 		return said;
@@ -553,13 +587,16 @@ static void on_retry(struct role *r)
 const struct role_calls sched_calls = {
 	.peer = on_peer, .control = on_control, .drain = on_drain, .retry = on_retry};
 
-static const struct plan_world calls_of_plan = {
-	.open_body = do_open_body, .close_body = do_close_body, .deliver = do_deliver,
-	.outcomes = do_outcomes, .bounce = do_bounce, .read = do_read};
+static const struct plan_world calls_of_plan = {.open_body = do_open_body,
+						.close_body = do_close_body,
+						.deliver = do_deliver,
+						.outcomes = do_outcomes,
+						.bounce = do_bounce,
+						.read = do_read};
 
 static struct disk *open_disk(struct loop *l, int dir_fd)
 {
-	int fd = fcntl(dir_fd, F_DUPFD_CLOEXEC, 0);       /* the disk closes its own */
+	int fd = fcntl(dir_fd, F_DUPFD_CLOEXEC, 0); /* the disk closes its own */
 
 	if (fd < 0)
 		die_sys(111, "dup ", "the journal's directory");
@@ -633,8 +670,8 @@ void sched_free(struct sched *s)
 void sched_run(struct role *r)
 {
 	struct sched *s;
-	struct loop  *l;
-	char          journal[32];
+	struct loop *l;
+	char journal[32];
 
 	if (r->files[FILE_JOURNAL_DIR] < 0)
 		role_trouble(r, "no journal directory was given");
@@ -645,5 +682,5 @@ void sched_run(struct role *r)
 	role_watch(r, l, &sched_calls, s);
 	loop_run(l);
 	log_line("status: exiting");
-	log_flush();                              /* what is open ends with the process */
+	log_flush(); /* what is open ends with the process */
 }

@@ -22,7 +22,8 @@ struct sched;
 struct sched *sched_new(struct role *r, struct loop *l);
 void          sched_peer(struct sched *s, uint32_t role, uint32_t index, int fd);
 bool          sched_is_done(const struct sched *s);   /* drained */
-void          sched_close(struct sched *s);       /* passes until sched_is_closed(), then free */
+/* Passes until sched_is_closed(), then free */
+void          sched_close(struct sched *s);
 bool          sched_is_closed(const struct sched *s);
 void          sched_free(struct sched *s);
 extern const struct role_calls sched_calls;       /* with role.ctx the sched */

@@ -9,17 +9,17 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define OWED_FIRST     256
-#define DYING_TEXT     "I'm not going to try again; this message has been in the queue too long.\n"
+#define OWED_FIRST 256
+#define DYING_TEXT "I'm not going to try again; this message has been in the queue too long.\n"
 static_check(JOB_RCPTS_MAX <= UINT8_MAX);
-#define MANGLED_TEXT   "The delivery agent's report was mangled. (#4.3.0)\n"
+#define MANGLED_TEXT "The delivery agent's report was mangled. (#4.3.0)\n"
 
-struct one {                                      /* recipient of the job that ended */
-	uint32_t     number;
-	uint8_t      outcome;                     /* 0: nothing was said */
-	bool         aged;                        /* failed only because it was tried for too long */
-	bool         told;                        /* in an outcome already */
-	struct span  text;
+struct one { /* recipient of the job that ended */
+	uint32_t number;
+	uint8_t outcome; /* 0: nothing was said */
+	bool aged;       /* failed only because it was tried for too long */
+	bool told;       /* in an outcome already */
+	struct span text;
 };
 
 static size_t outcome_bytes(const char *at)
@@ -43,7 +43,8 @@ void outcomes_flush(struct plan *p)
 
 		while (end < p->outcomes.n && end - p->outcomes_sent < OUTCOMES_FLUSH)
 			end += outcome_bytes(p->outcomes.p + end);
-		p->world->outcomes(p->world->ctx, span_of(p->outcomes.p + p->outcomes_sent, end - p->outcomes_sent));
+		p->world->outcomes(p->world->ctx, span_of(p->outcomes.p + p->outcomes_sent,
+							  end - p->outcomes_sent));
 		p->outcomes_sent = end;
 	}
 }
@@ -75,7 +76,7 @@ void plan_journal(struct plan *p, bool there)
 static void owe(struct plan *p, const struct owed *o)
 {
 	if (p->owed_n == p->owed_cap) {
-		size_t       cap = p->owed_cap ? p->owed_cap * 2 : OWED_FIRST;
+		size_t cap = p->owed_cap ? p->owed_cap * 2 : OWED_FIRST;
 		struct owed *v = mem_new(cap * sizeof(*v));
 
 		for (size_t i = 0; i < p->owed_n; i++)
@@ -100,8 +101,8 @@ static uint64_t next_at_us(struct plan *p)
 
 void outcome_owe(struct plan *p, struct message *m, const struct result *o)
 {
-	static const char  zeros[8];
-	size_t             text_n = o->text.n + o->more_text.n;
+	static const char zeros[8];
+	size_t text_n = o->text.n + o->more_text.n;
 	struct msg_outcome head = {
 		.id = m->id,
 		.at_us = next_at_us(p),
@@ -113,18 +114,20 @@ void outcome_owe(struct plan *p, struct message *m, const struct result *o)
 	};
 	struct span ranges = span_of(o->ranges, o->ranges_n * sizeof(*o->ranges));
 
-	size_t      before = p->outcomes.n;
+	size_t before = p->outcomes.n;
 
 	check(text_n <= UINT16_MAX);
 	if (all_sent(p))
 		p->outcomes_since_us = clock_mono_us();
-	check(buf_add(&p->outcomes, span_of(&head, sizeof(head))) && buf_add(&p->outcomes, ranges) &&
-	      buf_add(&p->outcomes, o->text) && buf_add(&p->outcomes, o->more_text) &&
+	check(buf_add(&p->outcomes, span_of(&head, sizeof(head))) &&
+	      buf_add(&p->outcomes, ranges) && buf_add(&p->outcomes, o->text) &&
+	      buf_add(&p->outcomes, o->more_text) &&
 	      buf_add(&p->outcomes, span_of(zeros, MSG_PAD8(text_n) - text_n)));
-	owe(p, &(struct owed){m->id, head.at_us, clock_mono_us(), o->run, (uint32_t)(p->outcomes.n - before), head.outcome});
+	owe(p, &(struct owed){m->id, head.at_us, clock_mono_us(), o->run,
+			      (uint32_t)(p->outcomes.n - before), head.outcome});
 	message_more(p, m)->owed++;
 	if (o->run)
-		o->run->owed++;                   /* JOB_RCPTS_MAX at most */
+		o->run->owed++; /* JOB_RCPTS_MAX at most */
 	if (p->outcomes.n - p->outcomes_sent >= OUTCOMES_FLUSH)
 		outcomes_flush(p);
 }
@@ -132,7 +135,7 @@ void outcome_owe(struct plan *p, struct message *m, const struct result *o)
 static void became_durable(struct plan *p, const struct owed *o, const struct record *r)
 {
 	struct message *m = message_find(p, o->id);
-	struct text_at  at = {.pos = r->pos, .number = r->head.number};
+	struct text_at at = {.pos = r->pos, .number = r->head.number};
 
 	check(m && m->more && m->more->owed > 0);
 	m->more->owed--;
@@ -168,7 +171,8 @@ uint64_t plan_owed_age_us(const struct plan *p)
 
 static bool outcome_is_known(uint8_t outcome)
 {
-	return outcome == OUTCOME_DELIVERED || outcome == OUTCOME_DEFERRED || outcome == OUTCOME_FAILED;
+	return outcome == OUTCOME_DELIVERED || outcome == OUTCOME_DEFERRED ||
+	       outcome == OUTCOME_FAILED;
 }
 
 static enum lane_news worse(enum lane_news a, uint8_t slow)
@@ -179,17 +183,19 @@ static enum lane_news worse(enum lane_news a, uint8_t slow)
 }
 
 /* false: the agent does not keep to the table in mail/msg.h. */
-static bool take_results(struct span tail, uint32_t results, struct one *ones, uint32_t n, enum lane_news *news)
+static bool take_results(struct span tail, uint32_t results, struct one *ones, uint32_t n,
+			 enum lane_news *news)
 {
 	for (uint32_t i = 0; i < results; i++) {
 		struct msg_result r;
-		struct span       head = span_cut(&tail, sizeof(r)), text;
+		struct span head = span_cut(&tail, sizeof(r)), text;
 
 		if (head.n < sizeof(r))
 			return false;
 		memcpy(&r, head.p, sizeof(r));
 		text = span_cut(&tail, MSG_PAD8((size_t)r.text_n));
-		if (text.n < r.text_n || r.text_n > RESULT_TEXT_MAX || r.rcpt >= n || !outcome_is_known(r.outcome))
+		if (text.n < r.text_n || r.text_n > RESULT_TEXT_MAX || r.rcpt >= n ||
+		    !outcome_is_known(r.outcome))
 			return false;
 		ones[r.rcpt].outcome = r.outcome;
 		ones[r.rcpt].text = span_until(text, r.text_n);
@@ -200,8 +206,9 @@ static bool take_results(struct span tail, uint32_t results, struct one *ones, u
 
 static void log_end(struct plan *p, uint64_t delivery, const struct one *o, bool mangled)
 {
-	static const char *const words[] = {
-		[OUTCOME_DELIVERED] = "success", [OUTCOME_FAILED] = "failure", [OUTCOME_DEFERRED] = "deferral"};
+	static const char *const words[] = {[OUTCOME_DELIVERED] = "success",
+					    [OUTCOME_FAILED] = "failure",
+					    [OUTCOME_DEFERRED] = "deferral"};
 	struct span text, end;
 
 	if (mangled) {
@@ -210,7 +217,8 @@ static void log_end(struct plan *p, uint64_t delivery, const struct one *o, bool
 	}
 	text = log_safe(&p->packed, o->text);
 	end = log_safe(&p->address, o->aged ? SPAN(DYING_TEXT) : SPAN_NONE);
-	log_line("delivery %" PRIu64 ": %s: %.*s%.*s", delivery, words[o->outcome], SPAN_ARG(text), SPAN_ARG(end));
+	log_line("delivery %" PRIu64 ": %s: %.*s%.*s", delivery, words[o->outcome],
+		 SPAN_ARG(text), SPAN_ARG(end));
 }
 
 /* Whether b goes into the outcome that a begins. */
@@ -218,7 +226,8 @@ static bool goes_with(const struct one *a, const struct one *b)
 {
 	if (b->told || a->outcome != b->outcome)
 		return false;
-	return a->outcome == OUTCOME_DELIVERED || (a->aged == b->aged && span_eq(a->text, b->text));
+	return a->outcome == OUTCOME_DELIVERED ||
+	       (a->aged == b->aged && span_eq(a->text, b->text));
 }
 
 /* Numbers rise within a run; neighbours become one range. */
@@ -243,10 +252,12 @@ static uint16_t gather(struct one *ones, uint32_t from, uint32_t n, struct msg_r
 static void tell(struct plan *p, const struct job *j, struct one *ones, uint32_t n)
 {
 	struct msg_range ranges[JOB_RCPTS_MAX];
-	struct run      *r = j->run;
+	struct run *r = j->run;
 
 	for (uint32_t i = 0; i < n; i++) {
-		struct result o = {.outcome = ones[i].outcome, .ranges = ranges, .attempt = r->attempt + 1u};
+		struct result o = {.outcome = ones[i].outcome,
+				   .ranges = ranges,
+				   .attempt = r->attempt + 1u};
 
 		if (ones[i].told)
 			continue;
@@ -268,7 +279,7 @@ static void tell(struct plan *p, const struct job *j, struct one *ones, uint32_t
 static void list_recipients(const struct run *r, struct one *ones)
 {
 	struct recipient rc;
-	uint32_t         at = r->at;
+	uint32_t at = r->at;
 
 	memset(ones, 0, r->count * sizeof(*ones));
 	for (uint32_t i = 0; run_next(r, &at, &rc); i++)
@@ -280,7 +291,7 @@ static void decide(struct plan *p, const struct job *j, struct one *ones, uint32
 {
 	for (uint32_t i = 0; i < n; i++) {
 		struct one *o = &ones[i];
-		bool        mangled = o->outcome == 0;
+		bool mangled = o->outcome == 0;
 
 		if (mangled) {
 			o->outcome = OUTCOME_DEFERRED;
@@ -296,14 +307,15 @@ static void decide(struct plan *p, const struct job *j, struct one *ones, uint32
 /* Recipients that failed move to the message, those that are over leave. */
 static void sort_out(struct plan *p, struct run *r, const struct one *ones, uint32_t n)
 {
-	bool             keep[JOB_RCPTS_MAX];
+	bool keep[JOB_RCPTS_MAX];
 	struct recipient rc;
-	uint32_t         at = r->at;
+	uint32_t at = r->at;
 
 	for (uint32_t i = 0; i < n && run_next(r, &at, &rc); i++) {
 		keep[i] = ones[i].outcome == OUTCOME_DEFERRED;
 		if (ones[i].outcome == OUTCOME_FAILED)
-			message_failed(p, r->message, rc.number, recipient_address(r, &rc, &p->address));
+			message_failed(p, r->message, rc.number,
+				       recipient_address(r, &rc, &p->address));
 		p->counts.delivered += ones[i].outcome == OUTCOME_DELIVERED;
 		p->counts.deferred += ones[i].outcome == OUTCOME_DEFERRED;
 		p->counts.failed += ones[i].outcome == OUTCOME_FAILED;
@@ -315,10 +327,11 @@ static void sort_out(struct plan *p, struct run *r, const struct one *ones, uint
 	p->recipients -= n - r->count;
 }
 
-static void end_job(struct plan *p, struct job *j, struct one *ones, uint32_t n, enum lane_news news)
+static void end_job(struct plan *p, struct job *j, struct one *ones, uint32_t n,
+		    enum lane_news news)
 {
 	struct run *r = j->run;
-	uint64_t    retry_us = j->retry_s * 1000000;
+	uint64_t retry_us = j->retry_s * 1000000;
 
 	decide(p, j, ones, n);
 	tell(p, j, ones, n);
@@ -333,13 +346,14 @@ static void end_job(struct plan *p, struct job *j, struct one *ones, uint32_t n,
 	run_wait(p, r, due_of_wall(p, retry_us));
 }
 
-bool plan_verdict(struct plan *p, uint32_t role, uint32_t index, const struct msg_verdict *v, struct span tail)
+bool plan_verdict(struct plan *p, uint32_t role, uint32_t index, const struct msg_verdict *v,
+		  struct span tail)
 {
-	struct one      ones[JOB_RCPTS_MAX];
-	struct job     *j = job_find(&p->jobs, v->job);
-	enum lane_news  news = LANE_WELL;
+	struct one ones[JOB_RCPTS_MAX];
+	struct job *j = job_find(&p->jobs, v->job);
+	enum lane_news news = LANE_WELL;
 	struct message *m;
-	uint32_t        n;
+	uint32_t n;
 
 	if (!j || j->agent != agent_of(&p->jobs, role, index))
 		return false;

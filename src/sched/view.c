@@ -6,14 +6,18 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#define SORTED_MAX 100000                         /* ids; sorting more would be felt by deliveries */
+#define SORTED_MAX 100000 /* ids; sorting more would be felt by deliveries */
 
 /* How many bytes of s begin a well-formed character (RFC 3629); 0: none. */
 static size_t utf8_length(struct span s)
 {
-	static const struct { unsigned char first, last, second, second_last; uint8_t n; } forms[] = {
-		{0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3}, {0xe1, 0xec, 0x80, 0xbf, 3},
-		{0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3}, {0xf0, 0xf0, 0x90, 0xbf, 4},
+	static const struct {
+		unsigned char first, last, second, second_last;
+		uint8_t n;
+	} forms[] = {
+		{0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
+		{0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3},
+		{0xee, 0xef, 0x80, 0xbf, 3}, {0xf0, 0xf0, 0x90, 0xbf, 4},
 		{0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
 	};
 	const unsigned char *p = (const unsigned char *)s.p;
@@ -63,7 +67,7 @@ static int by_id(const void *a, const void *b)
 
 void view_init(struct view *v, struct plan *p)
 {
-	size_t                at = 0;
+	size_t at = 0;
 	const struct message *m;
 
 	*v = (struct view){.plan = p};
@@ -84,7 +88,8 @@ void view_fini(struct view *v)
 
 void view_message_gone(struct plan *p, const struct message *m)
 {
-	list_each(&p->views, l) {
+	list_each(&p->views, l)
+	{
 		struct view *v = owner_of(l, struct view, link);
 
 		if (v->message == m)
@@ -94,7 +99,8 @@ void view_message_gone(struct plan *p, const struct message *m)
 
 void view_run_gone(struct plan *p, const struct run *r)
 {
-	list_each(&p->views, l) {
+	list_each(&p->views, l)
+	{
 		struct view *v = owner_of(l, struct view, link);
 
 		if (v->run == r)
@@ -123,8 +129,10 @@ static const char *queue_name(const struct plan *p, const struct message *m)
 
 static void open_line(struct view *v, struct outbuf *o, struct message *m)
 {
-	out_fmt(o, "{\"queue_name\":\"%s\",\"queue_id\":\"%" PRIu64 "\",\"arrival_time\":%" PRIu32 ",\"message_size\":%" PRIu64,
-	        queue_name(v->plan, m), m->id, m->birth, (uint64_t)m->size);
+	out_fmt(o,
+		"{\"queue_name\":\"%s\",\"queue_id\":\"%" PRIu64 "\",\"arrival_time\":%" PRIu32
+		",\"message_size\":%" PRIu64,
+		queue_name(v->plan, m), m->id, m->birth, (uint64_t)m->size);
 	out_str(o, ",\"forced_expire\":false,\"sender\":");
 	json_string(o, message_sender(m));
 	out_str(o, ",\"recipients\":[");
@@ -133,7 +141,8 @@ static void open_line(struct view *v, struct outbuf *o, struct message *m)
 	v->some = false;
 }
 
-static void write_recipient(struct view *v, struct outbuf *o, struct span addr, struct span reason)
+static void write_recipient(struct view *v, struct outbuf *o, struct span addr,
+			    struct span reason)
 {
 	out_str(o, v->some ? ",{\"address\":" : "{\"address\":");
 	v->some = true;
@@ -147,10 +156,12 @@ static void write_recipient(struct view *v, struct outbuf *o, struct span addr, 
 
 static struct span reason_of(struct plan *p, const struct run *r)
 {
-	struct record     rec;
+	struct record rec;
 	struct state_view sv;
 
-	if (r->reason == 0 || p->world->read(p->world->ctx, r->reason, REC_STATE, r->message->id, 0, &rec) != READ_OK ||
+	if (r->reason == 0 ||
+	    p->world->read(p->world->ctx, r->reason, REC_STATE, r->message->id, 0, &rec) !=
+		    READ_OK ||
 	    !state_view(&rec.head, rec.body, &sv))
 		return SPAN_NONE;
 	return span_trim_end(sv.text, "\r\n");
@@ -159,8 +170,8 @@ static struct span reason_of(struct plan *p, const struct run *r)
 static void write_run(struct view *v, struct outbuf *o, const struct run *r)
 {
 	struct recipient rc;
-	uint32_t         at = r->at;
-	struct span      reason;
+	uint32_t at = r->at;
+	struct span reason;
 
 	if (r->state == RUN_OVER)
 		return;

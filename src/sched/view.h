@@ -9,7 +9,8 @@
 #include "core/outbuf.h"
 #include "sched/plan.h"
 
-#define VIEWS_MAX 8                               /* answers on their way; each keeps 8 bytes a message */
+/* Answers on their way; each keeps 8 bytes a message */
+#define VIEWS_MAX 8
 
 struct view {                                     /* `quire queue`: a line a message */
 	struct link     link;
@@ -21,7 +22,8 @@ struct view {                                     /* `quire queue`: a line a mes
 	bool            some;                     /* a recipient was written */
 };
 
-void view_init(struct view *v, struct plan *p);   /* the messages of this moment, by id where they are few */
+/* The messages of this moment, by id where they are few */
+void view_init(struct view *v, struct plan *p);
 void view_fini(struct view *v);
 bool view_write(struct view *v, struct outbuf *o) must_use;   /* false: that was all */
 

@@ -27,46 +27,56 @@
 #define LIMIT_REMOTE 6
 #define SLOTS        4
 #define AGENTS       2
-#define SKIP_PASSES  60                           /* after a jump of time: what is in flight lands first */
+#define SKIP_PASSES  60 /* after a jump of time: what is in flight lands first */
 
 struct queue_counts queue_counts;
 
 struct rcpt_model {
-	uint8_t  durable;                         /* enum outcome of its newest final STATE; 0: none */
-	bool     told;                            /* an outcome was sent that the feed did not show yet */
-	bool     excused;                         /* may be delivered once more: something died at the wrong moment */
-	uint16_t delivered;                       /* times that an agent really did */
+	uint8_t durable;    /* enum outcome of its newest final STATE; 0: none */
+	bool told;          /* an outcome was sent that the feed did not show yet */
+	bool excused;       /* may be delivered once more: something died at the wrong moment */
+	uint16_t delivered; /* times that an agent really did */
 	uint64_t told_us;
 };
 struct letter_model {
-	uint64_t          id;
-	uint32_t          n;
-	bool              accepted, bounce;       /* its MSG is durable; it is one */
-	bool              triple;                 /* its failures are settled without a word, as soon as they are seen */
+	uint64_t id;
+	uint32_t n;
+	bool accepted, bounce; /* its MSG is durable; it is one */
+	bool triple; /* its failures are settled without a word, as soon as they are seen */
 	struct rcpt_model r[RCPTS_MAX];
 };
-struct model {                                    /* of one world, over all its runs */
-	struct world  *world;
-	struct map     letters;
+struct model { /* of one world, over all its runs */
+	struct world *world;
+	struct map letters;
 	struct control *control;
-	unsigned       lifetime;
+	unsigned lifetime;
 };
-struct pending { bool used; uint32_t role, index; struct msg_deliver d; struct span packed; };
-struct making { bool used; struct msg_bounce b; struct span tail; };
-struct queue {                                    /* what dies with the guest */
-	struct model     *model;
-	struct plan       plan;
+struct pending {
+	bool used;
+	uint32_t role, index;
+	struct msg_deliver d;
+	struct span packed;
+};
+struct making {
+	bool used;
+	struct msg_bounce b;
+	struct span tail;
+};
+struct queue { /* what dies with the guest */
+	struct model *model;
+	struct plan plan;
 	struct plan_world world;
-	struct pending    pending[PENDING_MAX];
-	struct making     making[BOUNCES_MAX];
-	struct buf        outcomes;
-	unsigned          skip, running[2];
-	bool              there;                  /* journald is */
+	struct pending pending[PENDING_MAX];
+	struct making making[BOUNCES_MAX];
+	struct buf outcomes;
+	unsigned skip, running[2];
+	bool there; /* journald is */
 };
 
 static struct model model;
 
-/* --- the model -------------------------------------------------------------------------------- */
+/* --- the model
+ * -------------------------------------------------------------------------------- */
 
 static struct letter_model *letter_of(uint64_t id)
 {
@@ -90,7 +100,8 @@ static struct rcpt_model *rcpt_of(struct letter_model *l, struct span addr)
 {
 	uint64_t number = 0;
 
-	if (!l->bounce && (!span_skip(&addr, SPAN("r")) || !span_u64(addr_local(addr), l->n - 1, &number)))
+	if (!l->bounce &&
+	    (!span_skip(&addr, SPAN("r")) || !span_u64(addr_local(addr), l->n - 1, &number)))
 		world_fail("a delivery of %" PRIu64 " to somebody else", l->id);
 	return &l->r[number];
 }
@@ -103,14 +114,16 @@ static bool is_final(uint8_t outcome)
 static void see_state(const struct record *r)
 {
 	struct letter_model *l = letter_of(r->head.id);
-	struct state_view    v;
+	struct state_view v;
 
 	if (!l || !state_view(&r->head, r->body, &v))
 		return;
 	for (uint32_t k = 0; k < v.s->ranges_n; k++)
-		for (uint32_t i = range_at(v.ranges, k).first; i <= range_at(v.ranges, k).last; i++) {
+		for (uint32_t i = range_at(v.ranges, k).first; i <= range_at(v.ranges, k).last;
+		     i++) {
 			if (i >= l->n)
-				world_fail("a STATE of %" PRIu64 " about recipient %u of %u", l->id, i, l->n);
+				world_fail("a STATE of %" PRIu64 " about recipient %u of %u",
+					   l->id, i, l->n);
 			l->r[i].told = false;
 			if (is_final(v.s->outcome) && l->r[i].durable != OUTCOME_SETTLED)
 				l->r[i].durable = v.s->outcome;
@@ -124,11 +137,15 @@ static void see_settled(uint64_t bounce, const struct msg_view *v)
 	if (!l || letter_of(bounce)->accepted)
 		return;
 	for (uint32_t k = 0; k < v->m->settles_n; k++)
-		for (uint32_t i = range_at(v->settles, k).first; i <= range_at(v->settles, k).last; i++) {
+		for (uint32_t i = range_at(v->settles, k).first;
+		     i <= range_at(v->settles, k).last; i++) {
 			if (l->r[i].durable == OUTCOME_SETTLED)
-				world_fail("two bounces for recipient %u of %" PRIu64, i, l->id);
+				world_fail("two bounces for recipient %u of %" PRIu64, i,
+					   l->id);
 			if (l->r[i].durable != OUTCOME_FAILED)
-				world_fail("a bounce for recipient %u of %" PRIu64 ", whose outcome is %u", i, l->id, l->r[i].durable);
+				world_fail("a bounce for recipient %u of %" PRIu64
+					   ", whose outcome is %u",
+					   i, l->id, l->r[i].durable);
 			l->r[i].durable = OUTCOME_SETTLED;
 		}
 	queue_counts.bounces++;
@@ -137,7 +154,7 @@ static void see_settled(uint64_t bounce, const struct msg_view *v)
 static void see_msg(const struct record *r)
 {
 	struct letter_model *l = letter_of(r->head.id);
-	struct msg_view      v;
+	struct msg_view v;
 
 	if (!l || !msg_view(&r->head, r->body, &v))
 		return;
@@ -147,7 +164,8 @@ static void see_msg(const struct record *r)
 }
 
 /* How often the plan holds recipient i: in runs, or among the failures. */
-static void count_held(const struct message *m, struct letter_model *l, unsigned *in_runs, unsigned *failed)
+static void count_held(const struct message *m, struct letter_model *l, unsigned *in_runs,
+		       unsigned *failed)
 {
 	struct recipient rc;
 
@@ -166,18 +184,21 @@ static void count_held(const struct message *m, struct letter_model *l, unsigned
 static void compare(const struct plan *p, struct letter_model *l)
 {
 	const struct message *m = book_get(&p->messages, l->id);
-	unsigned              in_runs[RCPTS_MAX] = {0}, failed[RCPTS_MAX] = {0};
+	unsigned in_runs[RCPTS_MAX] = {0}, failed[RCPTS_MAX] = {0};
 
 	if (m && !l->accepted)
 		world_fail("%" PRIu64 " was never accepted and is queued", l->id);
 	if (m)
 		count_held(m, l, in_runs, failed);
 	for (uint32_t i = 0; l->accepted && i < l->n; i++) {
-		bool queued = l->r[i].durable == 0, to_report = l->r[i].durable == OUTCOME_FAILED;
+		bool queued = l->r[i].durable == 0,
+		     to_report = l->r[i].durable == OUTCOME_FAILED;
 
-		if (in_runs[i] != queued || (failed[i] != to_report && !(l->triple && to_report)))
-			world_fail("recipient %u of %" PRIu64 ": outcome %u, in %u runs, %u failures", i, l->id, l->r[i].durable,
-			           in_runs[i], failed[i]);
+		if (in_runs[i] != queued ||
+		    (failed[i] != to_report && !(l->triple && to_report)))
+			world_fail("recipient %u of %" PRIu64
+				   ": outcome %u, in %u runs, %u failures",
+				   i, l->id, l->r[i].durable, in_runs[i], failed[i]);
 		queue_counts.compared++;
 	}
 }
@@ -186,14 +207,15 @@ static void compare(const struct plan *p, struct letter_model *l)
 static void compare_all(const struct plan *p)
 {
 	struct letter_model *l;
-	size_t               at = 0;
-	uint64_t             id;
+	size_t at = 0;
+	uint64_t id;
 
 	while ((l = map_next(&model.letters, &at, &id)))
 		compare(p, l);
 }
 
-/* --- the plan's world ------------------------------------------------------------------------- */
+/* --- the plan's world
+ * ------------------------------------------------------------------------- */
 
 static void do_open(void *ctx, uint32_t body, const struct msg_open *o)
 {
@@ -221,7 +243,7 @@ static void forget(struct span *s)
 static void check_delivery(struct queue *q, const struct msg_deliver *d, struct span packed)
 {
 	struct letter_model *l = letter_of(d->id);
-	struct span          addr;
+	struct span addr;
 
 	while (l && packed_next(&packed, &addr)) {
 		struct rcpt_model *r = rcpt_of(l, addr);
@@ -229,22 +251,26 @@ static void check_delivery(struct queue *q, const struct msg_deliver *d, struct 
 		if (!l->accepted)
 			world_fail("%" PRIu64 " is delivered before it is durable", d->id);
 		if (r->durable != 0)
-			world_fail("%.*s of %" PRIu64 " is tried, its outcome %u is durable", SPAN_ARG(addr), d->id, r->durable);
+			world_fail("%.*s of %" PRIu64 " is tried, its outcome %u is durable",
+				   SPAN_ARG(addr), d->id, r->durable);
 		if (r->told)
-			world_fail("%.*s of %" PRIu64 " is tried while its outcome is owed", SPAN_ARG(addr), d->id);
+			world_fail("%.*s of %" PRIu64 " is tried while its outcome is owed",
+				   SPAN_ARG(addr), d->id);
 		if (r->delivered > 0 && !r->excused)
-			world_fail("%.*s of %" PRIu64 " would be delivered twice", SPAN_ARG(addr), d->id);
+			world_fail("%.*s of %" PRIu64 " would be delivered twice",
+				   SPAN_ARG(addr), d->id);
 		queue_counts.repeats += r->delivered > 0;
 	}
 	if (plan_owed_age_us(&q->plan) > 2000 * q->plan.limits.outcome_delay_ms)
-		world_fail("a delivery starts while an outcome is owed for %" PRIu64 " us", plan_owed_age_us(&q->plan));
+		world_fail("a delivery starts while an outcome is owed for %" PRIu64 " us",
+			   plan_owed_age_us(&q->plan));
 }
 
-static void do_deliver(void *ctx, uint32_t role, uint32_t index, const struct msg_deliver *d, struct span sender,
-                       struct span packed)
+static void do_deliver(void *ctx, uint32_t role, uint32_t index, const struct msg_deliver *d,
+		       struct span sender, struct span packed)
 {
 	struct queue *q = ctx;
-	unsigned      ch = role == ROLE_LSPAWN ? CHANNEL_LOCAL : CHANNEL_REMOTE;
+	unsigned ch = role == ROLE_LSPAWN ? CHANNEL_LOCAL : CHANNEL_REMOTE;
 
 	if (++q->running[ch] > (ch == CHANNEL_LOCAL ? LIMIT_LOCAL : LIMIT_REMOTE))
 		world_fail("%u deliveries at once", q->running[ch]);
@@ -277,7 +303,8 @@ static void do_bounce(void *ctx, uint32_t body, const struct msg_bounce *b, stru
 		}
 }
 
-static enum read_result do_read(void *ctx, uint64_t pos, enum rec_type type, uint64_t id, uint32_t number, struct record *ret)
+static enum read_result do_read(void *ctx, uint64_t pos, enum rec_type type, uint64_t id,
+				uint32_t number, struct record *ret)
 {
 	struct reader *r = world_reader(model.world);
 
@@ -285,7 +312,8 @@ static enum read_result do_read(void *ctx, uint64_t pos, enum rec_type type, uin
 	return reader_at(r, pos, type, id, number, ret);
 }
 
-/* --- agents and bodies ------------------------------------------------------------------------ */
+/* --- agents and bodies
+ * ------------------------------------------------------------------------ */
 
 static void pending_over(struct queue *q, struct pending *p)
 {
@@ -298,7 +326,7 @@ static void pending_over(struct queue *q, struct pending *p)
 static void excuse(struct pending *p)
 {
 	struct letter_model *l = letter_of(p->d.id);
-	struct span          packed = p->packed, addr;
+	struct span packed = p->packed, addr;
 
 	while (l && packed_next(&packed, &addr)) {
 		struct rcpt_model *r = rcpt_of(l, addr);
@@ -330,18 +358,22 @@ static void did(struct letter_model *l, struct span addr, uint8_t outcome)
 static void answer(struct queue *q, struct pending *p)
 {
 	struct letter_model *l = letter_of(p->d.id);
-	struct span          packed = p->packed, addr;
-	struct msg_verdict   v = {.job = p->d.job};
-	struct buf           b;
-	struct pending       was = *p;
+	struct span packed = p->packed, addr;
+	struct msg_verdict v = {.job = p->d.job};
+	struct buf b;
+	struct pending was = *p;
 
 	buf_init(&b, 65536);
 	while (packed_next(&packed, &addr)) {
-		struct msg_result r = {.rcpt = v.results++, .outcome = dice_outcome(), .slow = (uint8_t)rand_below(3), .text_n = 8};
+		struct msg_result r = {.rcpt = v.results++,
+				       .outcome = dice_outcome(),
+				       .slow = (uint8_t)rand_below(3),
+				       .text_n = 8};
 
 		if (l)
 			did(l, addr, r.outcome);
-		check(buf_add(&b, span_of(&r, sizeof(r))) && buf_add(&b, rand_below(2) ? SPAN("text one") : SPAN("text two")));
+		check(buf_add(&b, span_of(&r, sizeof(r))) &&
+		      buf_add(&b, rand_below(2) ? SPAN("text one") : SPAN("text two")));
 	}
 	pending_over(q, p);
 	if (!plan_verdict(&q->plan, was.role, was.index, &v, buf_span(&b)))
@@ -358,10 +390,12 @@ static void answer_some(struct queue *q)
 
 static void agent_dies(struct queue *q)
 {
-	uint32_t role = rand_below(3) ? ROLE_REMOTE : ROLE_LSPAWN, index = role == ROLE_REMOTE ? (uint32_t)rand_below(AGENTS) : 0;
+	uint32_t role = rand_below(3) ? ROLE_REMOTE : ROLE_LSPAWN,
+		 index = role == ROLE_REMOTE ? (uint32_t)rand_below(AGENTS) : 0;
 
 	for (unsigned i = 0; i < PENDING_MAX; i++)
-		if (q->pending[i].used && q->pending[i].role == role && q->pending[i].index == index) {
+		if (q->pending[i].used && q->pending[i].role == role &&
+		    q->pending[i].index == index) {
 			excuse(&q->pending[i]);
 			pending_over(q, &q->pending[i]);
 		}
@@ -381,27 +415,38 @@ static struct span cut_tail(struct span *tail, size_t n)
 /* As journald writes what body submits; a journal that is full or gone: it did not work. */
 static bool submit_bounce(struct world *w, const struct making *mk)
 {
-	struct span     tail = mk->tail;
-	struct span     sender = cut_tail(&tail, mk->b.sender_n), to = cut_tail(&tail, mk->b.rcpt_n);
-	struct span     settles = cut_tail(&tail, mk->b.settles_n * sizeof(struct msg_range));
+	struct span tail = mk->tail;
+	struct span sender = cut_tail(&tail, mk->b.sender_n),
+		    to = cut_tail(&tail, mk->b.rcpt_n);
+	struct span settles = cut_tail(&tail, mk->b.settles_n * sizeof(struct msg_range));
 	struct rec_rcpt r = {.first = 0, .count = 1};
-	struct rec_msg  m = {.arrival_us = clock_wall_us(), .size = mk->b.text_n, .parent = mk->b.id, .rcpt_parts = 1, .rcpts = 1,
-	                     .sender_n = (uint16_t)sender.n, .settles_n = mk->b.settles_n, .kind = SUBMIT_BOUNCE};
-	uint64_t        id, at;
+	struct rec_msg m = {.arrival_us = clock_wall_us(),
+			    .size = mk->b.text_n,
+			    .parent = mk->b.id,
+			    .rcpt_parts = 1,
+			    .rcpts = 1,
+			    .sender_n = (uint16_t)sender.n,
+			    .settles_n = mk->b.settles_n,
+			    .kind = SUBMIT_BOUNCE};
+	uint64_t id, at;
 	struct rec_head h;
-	struct buf      packed;
+	struct buf packed;
 
 	id = world_new_id(w);
 	buf_init(&packed, 4096);
 	check(packed_add(&packed, to));
 	h = (struct rec_head){.type = REC_RCPT, .id = id};
-	at = world_add(w, &h, (struct span[]){span_of(&r, sizeof(r)), buf_span(&packed)}, 2, false);
+	at = world_add(w, &h, (struct span[]){span_of(&r, sizeof(r)), buf_span(&packed)}, 2,
+		       false);
 	buf_free(&packed);
 	if (!at)
 		return false;
 	letter_new(id, 1, true)->triple = span_eq(sender, SPAN("#@[]"));
 	h = (struct rec_head){.type = REC_MSG, .id = id};
-	return world_add(w, &h, (struct span[]){span_of(&m, sizeof(m)), span_of(&at, sizeof(at)), settles, sender}, 4, true) != 0;
+	return world_add(w, &h,
+			 (struct span[]){span_of(&m, sizeof(m)), span_of(&at, sizeof(at)),
+					 settles, sender},
+			 4, true) != 0;
 }
 
 static void make_some(struct queue *q)
@@ -412,9 +457,11 @@ static void make_some(struct queue *q)
 		if (!mk->used || rand_below(4) > 0)
 			continue;
 		if (!submit_bounce(model.world, mk))
-			plan_bounced(&q->plan, &(struct msg_bounced){.parent = mk->b.id, .verdict = STORED_LATER});
+			plan_bounced(&q->plan, &(struct msg_bounced){.parent = mk->b.id,
+								     .verdict = STORED_LATER});
 		else if (rand_below(2))
-			plan_bounced(&q->plan, &(struct msg_bounced){.parent = mk->b.id, .verdict = STORED_OK});
+			plan_bounced(&q->plan, &(struct msg_bounced){.parent = mk->b.id,
+								     .verdict = STORED_OK});
 		forget(&mk->tail);
 		mk->used = false;
 	}
@@ -436,19 +483,21 @@ static void body_dies(struct queue *q)
 	queue_counts.bodies_lost++;
 }
 
-/* --- journald's side -------------------------------------------------------------------------- */
+/* --- journald's side
+ * -------------------------------------------------------------------------- */
 
 static void write_outcomes(struct queue *q)
 {
 	while (q->outcomes.n > 0) {
-		struct span        all = buf_span(&q->outcomes), ranges, text;
+		struct span all = buf_span(&q->outcomes), ranges, text;
 		struct msg_outcome o;
 
 		memcpy(&o, cut_tail(&all, sizeof(o)).p, sizeof(o));
 		ranges = cut_tail(&all, o.ranges_n * sizeof(struct msg_range));
 		text = cut_tail(&all, o.text_n);
-		if (!world_outcome(model.world, &o, (const struct msg_range *)(const void *)ranges.p, text))
-			return;                   /* the batch is full: later */
+		if (!world_outcome(model.world, &o,
+				   (const struct msg_range *)(const void *)ranges.p, text))
+			return; /* the batch is full: later */
 		buf_drop_front(&q->outcomes, sizeof(o) + ranges.n + MSG_PAD8((size_t)o.text_n));
 		queue_counts.outcomes++;
 	}
@@ -457,10 +506,10 @@ static void write_outcomes(struct queue *q)
 static void submit_one(struct world *w)
 {
 	static const char *const senders[] = {"s@x.example", "list-@x.example-@[]", "", "#@[]"};
-	uint32_t                 n = (uint32_t)(rand_below(8) ? rand_below(5) : rand_below(RCPTS_MAX));
-	uint64_t                 id = world_new_id(w);
-	const char              *sender = senders[rand_below(12) % ARRAY_N(senders)];
-	struct buf               packed;
+	uint32_t n = (uint32_t)(rand_below(8) ? rand_below(5) : rand_below(RCPTS_MAX));
+	uint64_t id = world_new_id(w);
+	const char *sender = senders[rand_below(12) % ARRAY_N(senders)];
+	struct buf packed;
 
 	buf_init(&packed, 65536);
 	for (uint32_t i = 0; i < n; i++) {
@@ -469,7 +518,8 @@ static void submit_one(struct world *w)
 		if (rand_below(4) == 0)
 			snprintf(addr, sizeof(addr), "r%u@here.example", i);
 		else
-			snprintf(addr, sizeof(addr), "r%u@d%u.example", i, (unsigned)rand_below(6));
+			snprintf(addr, sizeof(addr), "r%u@d%u.example", i,
+				 (unsigned)rand_below(6));
 		check(packed_add(&packed, span_str(addr)));
 	}
 	letter_new(id, n, false)->triple = strcmp(sender, "#@[]") == 0;
@@ -478,7 +528,8 @@ static void submit_one(struct world *w)
 	buf_free(&packed);
 }
 
-/* --- the guest -------------------------------------------------------------------------------- */
+/* --- the guest
+ * -------------------------------------------------------------------------------- */
 
 static void model_begin(struct world *w)
 {
@@ -491,7 +542,7 @@ static void model_begin(struct world *w)
 	check(control_set(model.control, SPAN("me"), SPAN("here.example\n")));
 	check(control_set(model.control, SPAN("concurrencylocal"), SPAN("3\n")));
 	check(control_set(model.control, SPAN("concurrencyremote"), SPAN("6\n")));
-	if (rand_below(3) == 0)                   /* every deferral of a message that is a second old ends it */
+	if (rand_below(3) == 0) /* every deferral of a message that is a second old ends it */
 		check(control_set(model.control, SPAN("queuelifetime"), SPAN("0\n")));
 }
 
@@ -501,7 +552,8 @@ static void *begin(struct world *w)
 
 	model_begin(w);
 	q->model = &model;
-	q->world = (struct plan_world){q, do_open, do_close, do_deliver, do_outcomes, do_bounce, do_read};
+	q->world = (struct plan_world){q,           do_open,   do_close, do_deliver,
+				       do_outcomes, do_bounce, do_read};
 	buf_init(&q->outcomes, 1 << 28);
 	plan_init(&q->plan, &q->world, model.control);
 	plan_journal(&q->plan, false);
@@ -552,7 +604,9 @@ static void gone(void *g)
 	plan_journal(&q->plan, false);
 	for (unsigned i = 0; i < BOUNCES_MAX; i++)
 		if (q->making[i].used) {
-			plan_bounced(&q->plan, &(struct msg_bounced){.parent = q->making[i].b.id, .verdict = STORED_LATER});
+			plan_bounced(&q->plan,
+				     &(struct msg_bounced){.parent = q->making[i].b.id,
+							   .verdict = STORED_LATER});
 			forget(&q->making[i].tail);
 			q->making[i].used = false;
 		}
@@ -570,7 +624,7 @@ static void tick(struct queue *q)
 {
 	uint64_t mono = clock_mono_us(), wall = clock_wall_us();
 
-	if (rand_below(300) == 0) {               /* the wall clock is wrong for a moment */
+	if (rand_below(300) == 0) { /* the wall clock is wrong for a moment */
 		clock_set(mono, rand_below(2) ? wall / 2 : wall + 86400ull * 365 * 1000000);
 		queue_counts.clock_steps++;
 	}
@@ -606,8 +660,8 @@ static void step(void *g)
 static void excuse_told(void)
 {
 	struct letter_model *l;
-	size_t               at = 0;
-	uint64_t             id;
+	size_t at = 0;
+	uint64_t id;
 
 	while ((l = map_next(&model.letters, &at, &id)))
 		for (uint32_t i = 0; i < l->n; i++) {
@@ -637,8 +691,8 @@ static void end(void *g)
 static void over(struct world *w)
 {
 	struct letter_model *l;
-	size_t               at = 0;
-	uint64_t             id;
+	size_t at = 0;
+	uint64_t id;
 
 	if (model.world != w)
 		return;

@@ -13,34 +13,43 @@
 #include "sched/view.h"
 #include "tests/unit/mail_test.h"
 
-#define FAKE_START_MONO 1000000000ull             /* us */
+#define FAKE_START_MONO 1000000000ull /* us */
 #define FAKE_START_WALL 1700000000000000ull
 #define FAKE_MAX        4096
-#define PART_RCPTS      7                         /* recipients in one RCPT part: several parts soon */
+#define PART_RCPTS      7 /* recipients in one RCPT part: several parts soon */
 
-struct fake_rec { uint64_t pos; struct rec_head head; struct span body; };
-struct fake_delivery {
-	uint32_t           role, index;
-	struct msg_deliver d;
-	struct span        sender, packed;
-	bool               answered;
+struct fake_rec {
+	uint64_t pos;
+	struct rec_head head;
+	struct span body;
 };
-struct fake_bounce { uint32_t body; struct msg_bounce b; struct span tail; bool done; };
+struct fake_delivery {
+	uint32_t role, index;
+	struct msg_deliver d;
+	struct span sender, packed;
+	bool answered;
+};
+struct fake_bounce {
+	uint32_t body;
+	struct msg_bounce b;
+	struct span tail;
+	bool done;
+};
 
 struct fake {
-	struct plan          plan;
-	struct plan_world    world;
-	struct control      *control;
-	struct arena         mem;
-	struct fake_rec      recs[FAKE_MAX];
-	unsigned             recs_n, fed;
+	struct plan plan;
+	struct plan_world world;
+	struct control *control;
+	struct arena mem;
+	struct fake_rec recs[FAKE_MAX];
+	unsigned recs_n, fed;
 	struct fake_delivery deliveries[FAKE_MAX];
-	unsigned             deliveries_n;
-	struct fake_bounce   bounces[64];
-	unsigned             bounces_n;
-	struct buf           outcomes, log;
-	unsigned             opened, closed;
-	uint64_t             mono, wall, next_pos;
+	unsigned deliveries_n;
+	struct fake_bounce bounces[64];
+	unsigned bounces_n;
+	struct buf outcomes, log;
+	unsigned opened, closed;
+	uint64_t mono, wall, next_pos;
 };
 
 static inline void fake_open(void *ctx, uint32_t body, const struct msg_open *o)
@@ -61,14 +70,15 @@ static inline struct span fake_keep(struct fake *f, struct span s)
 	return kept;
 }
 
-static inline void fake_deliver(void *ctx, uint32_t role, uint32_t index, const struct msg_deliver *d,
-                                struct span sender, struct span packed)
+static inline void fake_deliver(void *ctx, uint32_t role, uint32_t index,
+				const struct msg_deliver *d, struct span sender,
+				struct span packed)
 {
 	struct fake *f = ctx;
 
 	assert_true(f->deliveries_n < FAKE_MAX);
-	f->deliveries[f->deliveries_n++] =
-		(struct fake_delivery){role, index, *d, fake_keep(f, sender), fake_keep(f, packed), false};
+	f->deliveries[f->deliveries_n++] = (struct fake_delivery){
+		role, index, *d, fake_keep(f, sender), fake_keep(f, packed), false};
 }
 
 static inline void fake_outcomes(void *ctx, struct span bytes)
@@ -76,7 +86,8 @@ static inline void fake_outcomes(void *ctx, struct span bytes)
 	assert_true(buf_add(&((struct fake *)ctx)->outcomes, bytes));
 }
 
-static inline void fake_bounce(void *ctx, uint32_t body, const struct msg_bounce *b, struct span tail)
+static inline void fake_bounce(void *ctx, uint32_t body, const struct msg_bounce *b,
+			       struct span tail)
 {
 	struct fake *f = ctx;
 
@@ -84,15 +95,16 @@ static inline void fake_bounce(void *ctx, uint32_t body, const struct msg_bounce
 	f->bounces[f->bounces_n++] = (struct fake_bounce){body, *b, fake_keep(f, tail), false};
 }
 
-static inline enum read_result fake_read(void *ctx, uint64_t pos, enum rec_type type, uint64_t id, uint32_t number,
-                                         struct record *ret)
+static inline enum read_result fake_read(void *ctx, uint64_t pos, enum rec_type type,
+					 uint64_t id, uint32_t number, struct record *ret)
 {
 	struct fake *f = ctx;
 
 	for (unsigned i = 0; i < f->recs_n; i++) {
 		const struct fake_rec *r = &f->recs[i];
 
-		if (r->pos != pos || r->head.type != type || r->head.id != id || r->head.number != number)
+		if (r->pos != pos || r->head.type != type || r->head.id != id ||
+		    r->head.number != number)
 			continue;
 		*ret = (struct record){r->pos, r->head, r->body};
 		return READ_OK;
@@ -137,7 +149,8 @@ static inline void fake_init(struct fake *f)
 	arena_init(&f->mem, 1 << 16, 1 << 30);
 	buf_init(&f->outcomes, 1 << 26);
 	buf_init(&f->log, 1 << 26);
-	f->world = (struct plan_world){f, fake_open, fake_close, fake_deliver, fake_outcomes, fake_bounce, fake_read};
+	f->world = (struct plan_world){
+		f, fake_open, fake_close, fake_deliver, fake_outcomes, fake_bounce, fake_read};
 	f->control = control_new();
 	fake_set(f, "me", "here.example\n");
 	fake_set(f, "locals", "here.example\n");
@@ -159,17 +172,19 @@ static inline void fake_fini(struct fake *f)
 	log_capture(NULL, NULL);
 }
 
-/* --- records -------------------------------------------------------------------------------- */
+/* ---- records */
 
-static inline uint64_t fake_add(struct fake *f, enum rec_type type, uint64_t id, uint32_t number, struct span body)
+static inline uint64_t fake_add(struct fake *f, enum rec_type type, uint64_t id,
+				uint32_t number, struct span body)
 {
 	struct fake_rec *r = &f->recs[f->recs_n++];
-	struct span      piece;
+	struct span piece;
 
 	assert_true(f->recs_n <= FAKE_MAX);
 	r->pos = f->next_pos;
 	r->body = fake_keep(f, body);
-	r->head = (struct rec_head){.type = (uint8_t)type, .id = id, .number = number, .version = REC_LAYOUT};
+	r->head = (struct rec_head){
+		.type = (uint8_t)type, .id = id, .number = number, .version = REC_LAYOUT};
 	piece = r->body;
 	rec_seal_head(&r->head, &piece, 1);
 	f->next_pos += sizeof(r->head) + (body.n + 7) / 8 * 8;
@@ -177,28 +192,34 @@ static inline uint64_t fake_add(struct fake *f, enum rec_type type, uint64_t id,
 }
 
 struct fake_msg {
-	uint64_t                id, parent;
-	const char             *sender;
-	const char *const      *rcpts;            /* or, with NULL, rcpts_n made-up ones: u<i>@<domain> */
-	const char             *domain;
-	uint32_t                rcpts_n;
+	uint64_t id, parent;
+	const char *sender;
+	const char *const *rcpts; /* or, with NULL, rcpts_n made-up ones: u<i>@<domain> */
+	const char *domain;
+	uint32_t rcpts_n;
 	const struct msg_range *settles;
-	uint16_t                settles_n;
+	uint16_t settles_n;
 };
 
 /* Its RCPT parts, then its MSG, as journald writes them. */
 static inline void fake_submit(struct fake *f, const struct fake_msg *fm)
 {
-	struct rec_msg m = {.arrival_us = f->wall, .size = 100, .parent = fm->parent, .rcpts = fm->rcpts_n, .uid = 7, .pid = 77,
-	                    .settles_n = fm->settles_n, .sender_n = (uint16_t)strlen(fm->sender)};
-	struct buf     b, parts;
+	struct rec_msg m = {.arrival_us = f->wall,
+			    .size = 100,
+			    .parent = fm->parent,
+			    .rcpts = fm->rcpts_n,
+			    .uid = 7,
+			    .pid = 77,
+			    .settles_n = fm->settles_n,
+			    .sender_n = (uint16_t)strlen(fm->sender)};
+	struct buf b, parts;
 
 	buf_init(&b, 1 << 20);
 	buf_init(&parts, 1 << 20);
 	for (uint32_t i = 0; i < fm->rcpts_n; i += PART_RCPTS) {
-		uint32_t        n = fm->rcpts_n - i < PART_RCPTS ? fm->rcpts_n - i : PART_RCPTS;
+		uint32_t n = fm->rcpts_n - i < PART_RCPTS ? fm->rcpts_n - i : PART_RCPTS;
 		struct rec_rcpt head = {i, n};
-		uint64_t        pos;
+		uint64_t pos;
 
 		buf_clear(&b);
 		assert_true(buf_add(&b, span_of(&head, sizeof(head))));
@@ -238,20 +259,25 @@ static inline void fake_feed(struct fake *f)
 static inline void fake_write_outcomes(struct fake *f)
 {
 	struct span all = buf_span(&f->outcomes);
-	struct buf  b;
+	struct buf b;
 
 	buf_init(&b, 1 << 20);
 	while (all.n > 0) {
 		struct msg_outcome o;
-		struct rec_state   st;
-		size_t             n;
+		struct rec_state st;
+		size_t n;
 
 		memcpy(&o, span_cut(&all, sizeof(o)).p, sizeof(o));
-		st = (struct rec_state){.at_us = o.at_us, .next_us = o.next_us, .attempt = o.attempt,
-		                        .ranges_n = o.ranges_n, .text_n = o.text_n, .outcome = o.outcome};
+		st = (struct rec_state){.at_us = o.at_us,
+					.next_us = o.next_us,
+					.attempt = o.attempt,
+					.ranges_n = o.ranges_n,
+					.text_n = o.text_n,
+					.outcome = o.outcome};
 		n = o.ranges_n * sizeof(struct msg_range) + o.text_n;
 		buf_clear(&b);
-		assert_true(buf_add(&b, span_of(&st, sizeof(st))) && buf_add(&b, span_until(all, n)));
+		assert_true(buf_add(&b, span_of(&st, sizeof(st))) &&
+			    buf_add(&b, span_until(all, n)));
 		span_cut(&all, o.ranges_n * sizeof(struct msg_range) + MSG_PAD8(o.text_n));
 		fake_add(f, REC_STATE, o.id, 0, buf_span(&b));
 	}
@@ -303,23 +329,30 @@ static inline void fake_restart(struct fake *f, uint32_t slots, bool shuffled)
 	fake_ready(f, slots);
 }
 
-/* --- agents and body ------------------------------------------------------------------------ */
+/* ---- agents and body */
 
-struct fake_result { uint8_t outcome, slow; const char *text; };
+struct fake_result {
+	uint8_t outcome, slow;
+	const char *text;
+};
 
-static inline bool fake_verdict(struct fake *f, struct fake_delivery *d, const struct fake_result *rs, uint32_t n)
+static inline bool fake_verdict(struct fake *f, struct fake_delivery *d,
+				const struct fake_result *rs, uint32_t n)
 {
 	struct msg_verdict v = {d->d.job, n};
-	struct buf         b;
-	bool               ok;
+	struct buf b;
+	bool ok;
 
 	buf_init(&b, 1 << 20);
 	for (uint32_t i = 0; i < n; i++) {
-		struct msg_result r = {.rcpt = i, .outcome = rs[i].outcome, .slow = rs[i].slow,
-		                       .text_n = (uint16_t)strlen(rs[i].text)};
-		size_t            pad = MSG_PAD8((size_t)r.text_n) - r.text_n;
+		struct msg_result r = {.rcpt = i,
+				       .outcome = rs[i].outcome,
+				       .slow = rs[i].slow,
+				       .text_n = (uint16_t)strlen(rs[i].text)};
+		size_t pad = MSG_PAD8((size_t)r.text_n) - r.text_n;
 
-		assert_true(buf_add(&b, span_of(&r, sizeof(r))) && buf_add(&b, span_str(rs[i].text)));
+		assert_true(buf_add(&b, span_of(&r, sizeof(r))) &&
+			    buf_add(&b, span_str(rs[i].text)));
 		assert_true(buf_add(&b, span_of("\0\0\0\0\0\0\0", pad)));
 	}
 	d->answered = true;
@@ -348,7 +381,8 @@ static inline void fake_answer_all(struct fake *f, uint8_t outcome, const char *
 
 static inline struct span fake_bounce_text(const struct fake_bounce *b)
 {
-	return span_from(b->tail, (size_t)b->b.sender_n + b->b.rcpt_n + b->b.settles_n * sizeof(struct msg_range));
+	return span_from(b->tail, (size_t)b->b.sender_n + b->b.rcpt_n +
+					  b->b.settles_n * sizeof(struct msg_range));
 }
 
 static inline struct span fake_bounce_to(const struct fake_bounce *b)
@@ -360,17 +394,23 @@ static inline struct span fake_bounce_to(const struct fake_bounce *b)
 static inline void fake_bounce_done(struct fake *f, unsigned i, uint64_t id)
 {
 	struct fake_bounce *b = &f->bounces[i];
-	struct msg_range    ranges[64];
-	char                sender[64] = "", to[1024] = "";
-	const char         *rcpts[1] = {to};
-	struct fake_msg     m = {.id = id, .parent = b->b.id, .sender = sender, .rcpts = rcpts, .rcpts_n = 1,
-	                         .settles = ranges, .settles_n = b->b.settles_n};
+	struct msg_range ranges[64];
+	char sender[64] = "", to[1024] = "";
+	const char *rcpts[1] = {to};
+	struct fake_msg m = {.id = id,
+			     .parent = b->b.id,
+			     .sender = sender,
+			     .rcpts = rcpts,
+			     .rcpts_n = 1,
+			     .settles = ranges,
+			     .settles_n = b->b.settles_n};
 
 	assert_true(i < f->bounces_n && !b->done && b->b.settles_n <= ARRAY_N(ranges));
 	b->done = true;
 	memcpy(sender, b->tail.p, b->b.sender_n);
 	memcpy(to, fake_bounce_to(b).p, b->b.rcpt_n);
-	memcpy(ranges, b->tail.p + b->b.sender_n + b->b.rcpt_n, b->b.settles_n * sizeof(*ranges));
+	memcpy(ranges, b->tail.p + b->b.sender_n + b->b.rcpt_n,
+	       b->b.settles_n * sizeof(*ranges));
 	fake_submit(f, &m);
 	fake_feed(f);
 	plan_tick(&f->plan);
@@ -389,10 +429,11 @@ static inline bool fake_logged(const struct fake *f, const char *what)
 {
 	return memmem(f->log.p, f->log.n, what, strlen(what)) != NULL;
 }
-#define assert_logged(f, what) \
-	do { \
-		if (!fake_logged(f, what)) \
-			fail_msg("not logged: \"%s\" in\n%.*s", what, SPAN_ARG(buf_span(&(f)->log))); \
+#define assert_logged(f, what)                                                                 \
+	do {                                                                                   \
+		if (!fake_logged(f, what))                                                     \
+			fail_msg("not logged: \"%s\" in\n%.*s", what,                          \
+				 SPAN_ARG(buf_span(&(f)->log)));                               \
 	} while (0)
 
 #endif

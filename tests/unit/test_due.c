@@ -47,7 +47,10 @@ static void the_past_is_due_at_once(void **state)
 
 static void not_a_second_early_not_a_second_late(void **state)
 {
-	static const uint32_t waits[] = {1, 2, 255, 256, 257, 400, 65535, 65536, 65537, 604800, 1u << 24, (1u << 24) + 1, 1u << 30};
+	static const uint32_t waits[] = {1,       2,      255,      256,
+					 257,     400,    65535,    65536,
+					 65537,   604800, 1u << 24, (1u << 24) + 1,
+					 1u << 30};
 
 	for (unsigned i = 0; i < ARRAY_N(waits); i++) {
 		struct due d;
@@ -64,7 +67,7 @@ static void not_a_second_early_not_a_second_late(void **state)
 static void goes_from_work_to_work(void **state)
 {
 	struct due d;
-	uint32_t   now, turns = 0;
+	uint32_t now, turns = 0;
 
 	due_init(&d, 77);
 	due_add(&d, runs[0], 77 + 70000);
@@ -79,7 +82,7 @@ static void goes_from_work_to_work(void **state)
 
 static void random_times_come_in_order(void **state)
 {
-	uint32_t   now = 500, taken = 0;
+	uint32_t now = 500, taken = 0;
 	struct due d;
 
 	rand_seed(3);
@@ -87,7 +90,7 @@ static void random_times_come_in_order(void **state)
 	for (unsigned i = 0; i < RUNS; i++)
 		due_add(&d, runs[i], now + (uint32_t)rand_below(1u << rand_below(24)));
 	while (taken < RUNS) {
-		uint32_t    before = now;
+		uint32_t before = now;
 		struct run *r;
 
 		now += (uint32_t)rand_below(1u << rand_below(18));

@@ -21,10 +21,10 @@ static int teardown(void **state)
 static struct run *run_to(const char *addr, unsigned n)
 {
 	struct lane *l = lane_of(&ls, CHANNEL_REMOTE, span_str(addr));
-	struct run  *r = run_new(NULL, l, n * 16);
+	struct run *r = run_new(NULL, l, n * 16);
 
 	for (unsigned i = 0; i < n; i++) {
-		char             text[10];
+		char text[10];
 		struct recipient rc = {.number = i * 3};
 
 		snprintf(text, sizeof(text), "u%u", i);
@@ -57,9 +57,11 @@ static void domains_fold_and_lanes_go_with_their_last_run(void **state)
 
 static void lanes_take_turns(void **state)
 {
-	static const char *const want[] = {"a.example", "b.example", "a.example", "b.example", "a.example"};
-	struct run *runs[] = {run_to("x@a.example", 1), run_to("x@a.example", 1), run_to("x@a.example", 1), run_to("x@b.example", 1),
-	                      run_to("x@b.example", 1)};
+	static const char *const want[] = {"a.example", "b.example", "a.example", "b.example",
+					   "a.example"};
+	struct run *runs[] = {run_to("x@a.example", 1), run_to("x@a.example", 1),
+			      run_to("x@a.example", 1), run_to("x@b.example", 1),
+			      run_to("x@b.example", 1)};
 	enum weight w;
 
 	for (unsigned i = 0; i < ARRAY_N(runs); i++)
@@ -76,7 +78,7 @@ static void lanes_take_turns(void **state)
 static void a_huge_post_gets_its_share_and_no_more(void **state)
 {
 	struct run *small[40], *huge[40];
-	unsigned    huge_n = 0;
+	unsigned huge_n = 0;
 	enum weight w;
 
 	for (unsigned i = 0; i < 40; i++) {
@@ -98,7 +100,7 @@ static void a_huge_post_gets_its_share_and_no_more(void **state)
 static unsigned start_all(struct run *r)
 {
 	enum weight w;
-	unsigned    n = 0;
+	unsigned n = 0;
 
 	for (;;) {
 		struct run *t = channel_take(&ls, CHANNEL_REMOTE, &w);
@@ -119,7 +121,7 @@ static void windows_grow_shrink_and_reopen(void **state)
 	lane_add(&ls, r, SMALL);
 	assert_int_equal(start_all(r), LANE_WINDOW_FIRST);
 	lane_ended(&ls, r->lane, LANE_WELL);
-	assert_int_equal(start_all(r), 2);        /* its place, and one more */
+	assert_int_equal(start_all(r), 2); /* its place, and one more */
 	lane_ended(&ls, r->lane, LANE_SLOW);
 	assert_int_equal(start_all(r), 0);
 	while (r->lane->running > 4)
@@ -171,7 +173,7 @@ static void the_channel_has_a_limit(void **state)
 static void expect_run(const struct run *r, const uint32_t *numbers, unsigned n)
 {
 	struct recipient rc;
-	uint32_t         at = r->at;
+	uint32_t at = r->at;
 
 	assert_int_equal(r->count, n);
 	for (unsigned i = 0; i < n; i++) {

@@ -19,7 +19,8 @@ static int teardown(void **state)
 
 static void submit(uint64_t id, const char *sender, const char *const *rcpts, uint32_t n)
 {
-	fake_submit(&f, &(struct fake_msg){.id = id, .sender = sender, .rcpts = rcpts, .rcpts_n = n});
+	fake_submit(&f, &(struct fake_msg){
+				.id = id, .sender = sender, .rcpts = rcpts, .rcpts_n = n});
 }
 
 static void nothing_starts_before_the_replay_is_complete(void **state)
@@ -45,14 +46,15 @@ static void a_message_is_logged_as_qmail_does(void **state)
 	plan_tick(&f.plan);
 	fake_answer(&f, 0, OUTCOME_DELIVERED, "1.2.3.4 accepted message.\nok%\n");
 	fake_settle(&f);
-	assert_span(buf_span(&f.log), "status: local 0/10 remote 0/20\n"
-	                              "new msg 64\n"
-	                              "info msg 64: bytes 100 from <a_b@x.example> qp 77 uid 7\n"
-	                              "starting delivery 1: msg 64 to remote joe@far.example\n"
-	                              "status: local 0/10 remote 1/20\n"
-	                              "delivery 1: success: 1.2.3.4_accepted_message./ok_/\n"
-	                              "status: local 0/10 remote 0/20\n"
-	                              "end msg 64\n");
+	assert_span(buf_span(&f.log),
+		    "status: local 0/10 remote 0/20\n"
+		    "new msg 64\n"
+		    "info msg 64: bytes 100 from <a_b@x.example> qp 77 uid 7\n"
+		    "starting delivery 1: msg 64 to remote joe@far.example\n"
+		    "status: local 0/10 remote 1/20\n"
+		    "delivery 1: success: 1.2.3.4_accepted_message./ok_/\n"
+		    "status: local 0/10 remote 0/20\n"
+		    "end msg 64\n");
 	assert_int_equal(f.plan.messages.n, 0);
 	assert_int_equal(f.plan.bytes, 0);
 	assert_int_equal(f.opened, 1);
@@ -116,7 +118,8 @@ static void zero_recipients_end_at_once(void **state)
 
 static void recipients_of_a_destination_share_a_job(void **state)
 {
-	static const char *const rcpts[] = {"a@one.example", "b@two.example", "c@ONE.example", "d@one.example", "e@here.example"};
+	static const char *const rcpts[] = {"a@one.example", "b@two.example", "c@ONE.example",
+					    "d@one.example", "e@here.example"};
 
 	fake_plan(&f);
 	submit(64, "s@x.example", rcpts, 5);
@@ -128,13 +131,16 @@ static void recipients_of_a_destination_share_a_job(void **state)
 	assert_span(fake_rcpt(&f.deliveries[1], 1), "c@ONE.example");
 	assert_span(fake_rcpt(&f.deliveries[1], 2), "d@one.example");
 	assert_int_equal(f.deliveries[2].d.rcpts, 1);
-	assert_int_equal(f.opened, 2);            /* once for each agent */
+	assert_int_equal(f.opened, 2); /* once for each agent */
 }
 
 static void a_large_run_is_cut_into_jobs(void **state)
 {
 	fake_plan(&f);
-	fake_submit(&f, &(struct fake_msg){.id = 64, .sender = "s@x.example", .domain = "one.example", .rcpts_n = 250});
+	fake_submit(&f, &(struct fake_msg){.id = 64,
+					   .sender = "s@x.example",
+					   .domain = "one.example",
+					   .rcpts_n = 250});
 	fake_ready(&f, 10);
 	assert_int_equal(f.deliveries_n, 3);
 	assert_int_equal(f.deliveries[0].d.rcpts, 100);
@@ -149,9 +155,12 @@ static void a_large_run_is_cut_into_jobs(void **state)
 static void local_recipients_are_delivered_one_by_one(void **state)
 {
 	fake_plan(&f);
-	fake_submit(&f, &(struct fake_msg){.id = 64, .sender = "s@x.example", .domain = "here.example", .rcpts_n = 15});
+	fake_submit(&f, &(struct fake_msg){.id = 64,
+					   .sender = "s@x.example",
+					   .domain = "here.example",
+					   .rcpts_n = 15});
 	fake_ready(&f, 20);
-	assert_int_equal(f.deliveries_n, 10);     /* concurrencylocal */
+	assert_int_equal(f.deliveries_n, 10); /* concurrencylocal */
 	fake_answer_all(&f, OUTCOME_DELIVERED, "");
 	fake_settle(&f);
 	assert_int_equal(f.deliveries_n, 15);
@@ -226,8 +235,10 @@ static void follow_schedule(const char *const *rcpt, const uint64_t *due, unsign
 		assert_true(ms > 0 && ms % 1000 == 0);
 		fake_advance_ms(&f, (uint64_t)ms - 1000);
 		plan_tick(&f.plan);
-		if (due[i] + (uint64_t)ms / 1000 > due[i] + 1 && i + 1 < n && f.deliveries_n == i + 1)
-			while (f.deliveries_n == i + 1) { /* the wheel may turn to a lower ring first */
+		if (due[i] + (uint64_t)ms / 1000 > due[i] + 1 && i + 1 < n &&
+		    f.deliveries_n == i + 1)
+			while (f.deliveries_n ==
+			       i + 1) { /* the wheel may turn to a lower ring first */
 				fake_advance(&f, 1);
 				plan_tick(&f.plan);
 			}
@@ -236,14 +247,16 @@ static void follow_schedule(const char *const *rcpt, const uint64_t *due, unsign
 
 static void remote_schedule(void **state)
 {
-	static const uint64_t due[] = {0, 400, 1600, 3600, 6400, 10000, 14400, 19600, 25600, 32400};
+	static const uint64_t due[] = {0,     400,   1600,  3600,  6400,
+				       10000, 14400, 19600, 25600, 32400};
 
 	follow_schedule(one_remote, due, ARRAY_N(due));
 }
 
 static void local_schedule(void **state)
 {
-	static const uint64_t due[] = {0, 100, 400, 900, 1600, 2500, 3600, 4900, 6400, 8100, 10000};
+	static const uint64_t due[] = {0,    100,  400,  900,  1600, 2500,
+				       3600, 4900, 6400, 8100, 10000};
 
 	follow_schedule(one_local, due, ARRAY_N(due));
 }
@@ -264,10 +277,15 @@ static void too_old_is_a_failure(void **state)
 {
 	defer_once_and_age(604801);
 	fake_answer(&f, 1, OUTCOME_DEFERRED, "later still\n");
-	assert_logged(&f, "delivery 2: failure: later_still/I'm_not_going_to_try_again;_this_message_has_been_in_the_queue_too_long./\n");
+	assert_logged(
+		&f,
+		"delivery 2: failure: "
+		"later_still/"
+		"I'm_not_going_to_try_again;_this_message_has_been_in_the_queue_too_long./\n");
 	fake_settle(&f);
 	assert_int_equal(f.bounces_n, 1);
-	assert_true(memmem(f.bounces[0].tail.p, f.bounces[0].tail.n, "in the queue too long.\n", 23) != NULL);
+	assert_true(memmem(f.bounces[0].tail.p, f.bounces[0].tail.n, "in the queue too long.\n",
+			   23) != NULL);
 }
 
 static void not_yet_too_old_is_a_deferral(void **state)
@@ -323,9 +341,10 @@ static void the_clock_back_delays_nothing_for_long(void **state)
 
 static void failures_wait_for_the_last_recipient_and_share_a_bounce(void **state)
 {
-	static const char *const rcpts[] = {"a@one.example", "b@two.example", "c@three.example", "v@virt.example"};
+	static const char *const rcpts[] = {"a@one.example", "b@two.example", "c@three.example",
+					    "v@virt.example"};
 	struct fake_bounce *b = &f.bounces[0];
-	struct span         text;
+	struct span text;
 
 	fake_set(&f, "virtualdomains", "virt.example:joe\n");
 	fake_plan(&f);
@@ -341,12 +360,12 @@ static void failures_wait_for_the_last_recipient_and_share_a_bounce(void **state
 	fake_advance(&f, 400);
 	plan_tick(&f.plan);
 	fake_answer(&f, 4, OUTCOME_FAILED, "no b\n");
-	assert_int_equal(f.bounces_n, 0);         /* not durable yet */
+	assert_int_equal(f.bounces_n, 0); /* not durable yet */
 	fake_settle(&f);
 	assert_int_equal(f.bounces_n, 1);
 	assert_span(fake_bounce_to(b), "s@x.example");
 	assert_int_equal(b->b.sender_n, 0);
-	assert_int_equal(b->b.settles_n, 2);      /* 0-1, 3 */
+	assert_int_equal(b->b.settles_n, 2); /* 0-1, 3 */
 	text = fake_bounce_text(b);
 	assert_int_equal(text.n, b->b.text_n);
 	assert_true(memmem(text.p, text.n, "<v@virt.example>:\nno v\n\n", 24) != NULL);
@@ -399,6 +418,34 @@ static void a_bounce_seen_in_the_feed_is_not_made_again(void **state)
 	assert_logged(&f, "end msg 64\n");
 }
 
+/* The bounce was on its way when sched died: the next one must not make a second. */
+static void a_bounce_of_the_last_sched_is_waited_for(void **state)
+{
+	fake_plan(&f);
+	submit(64, "s@x.example", one_remote, 1);
+	fake_ready(&f, 10);
+	fake_answer(&f, 0, OUTCOME_FAILED, "no\n");
+	fake_settle(&f);
+	assert_int_equal(f.bounces_n, 1);
+	f.bounces_n = 0;
+	fake_restart(&f, 10, false);
+	fake_advance(&f, BOUNCE_REPLAY_S - 1);
+	plan_tick(&f.plan);
+	assert_int_equal(f.bounces_n, 0);
+	fake_submit(&f, &(struct fake_msg){.id = 128,
+					   .parent = 64,
+					   .sender = "",
+					   .rcpts = one_local,
+					   .rcpts_n = 1,
+					   .settles = &(struct msg_range){0, 0},
+					   .settles_n = 1});
+	fake_feed(&f);
+	fake_advance(&f, BOUNCE_AGAIN_S);
+	plan_tick(&f.plan);
+	assert_int_equal(f.bounces_n, 0);
+	assert_logged(&f, "bounce msg 64 qp 77\nend msg 64\n");
+}
+
 static void double_and_triple_bounces(void **state)
 {
 	fake_plan(&f);
@@ -416,7 +463,8 @@ static void double_and_triple_bounces(void **state)
 	fake_settle(&f);
 	assert_logged(&f, "end msg 128\n");
 	fake_restart(&f, 10, true);
-	fake_advance(&f, AGENT_LOST_WAIT_S);      /* the body came after the replay */
+	assert_int_equal(f.bounces_n, 0);
+	fake_advance(&f, BOUNCE_REPLAY_S);
 	plan_tick(&f.plan);
 	assert_int_equal(f.plan.messages.n, 1);
 	assert_int_equal(f.bounces_n, 1);
@@ -435,11 +483,11 @@ static void an_agent_that_is_lost_loses_nothing(void **state)
 	assert_logged(&f, "status: local 0/10 remote 0/20\n");
 	fake_advance(&f, AGENT_LOST_WAIT_S);
 	plan_tick(&f.plan);
-	assert_int_equal(f.deliveries_n, 1);      /* nobody to do it */
+	assert_int_equal(f.deliveries_n, 1); /* nobody to do it */
 	assert_true(plan_agent(&f.plan, ROLE_REMOTE, 0, 10));
 	plan_tick(&f.plan);
 	assert_int_equal(f.deliveries_n, 2);
-	assert_int_equal(f.plan.owed_n, 0);       /* it was no attempt */
+	assert_int_equal(f.plan.owed_n, 0); /* it was no attempt */
 }
 
 static void an_agent_never_gets_more_than_it_takes(void **state)
@@ -457,13 +505,16 @@ static void an_agent_never_gets_more_than_it_takes(void **state)
 static void a_body_that_is_lost_is_opened_anew(void **state)
 {
 	fake_plan(&f);
-	fake_submit(&f, &(struct fake_msg){.id = 64, .sender = "s@x.example", .domain = "one.example", .rcpts_n = 300});
+	fake_submit(&f, &(struct fake_msg){.id = 64,
+					   .sender = "s@x.example",
+					   .domain = "one.example",
+					   .rcpts_n = 300});
 	fake_ready(&f, 2);
 	assert_int_equal(f.opened, 1);
 	plan_body(&f.plan, 0, false);
 	fake_answer(&f, 0, OUTCOME_DEFERRED, "body lost");
 	plan_tick(&f.plan);
-	assert_int_equal(f.deliveries_n, 2);      /* no body, no start */
+	assert_int_equal(f.deliveries_n, 2); /* no body, no start */
 	plan_body(&f.plan, 0, true);
 	plan_tick(&f.plan);
 	assert_int_equal(f.deliveries_n, 3);
@@ -480,7 +531,7 @@ static void everything_is_due_on_demand(void **state)
 	fake_answer(&f, 0, OUTCOME_DEFERRED, "later");
 	plan_retry_all(&f.plan);
 	plan_tick(&f.plan);
-	assert_int_equal(f.deliveries_n, 1);      /* its outcome is owed */
+	assert_int_equal(f.deliveries_n, 1); /* its outcome is owed */
 	fake_settle(&f);
 	fake_advance(&f, 1);
 	plan_tick(&f.plan);
@@ -507,7 +558,7 @@ static void draining_finishes_and_starts_nothing(void **state)
 	fake_answer(&f, 0, OUTCOME_DELIVERED, "");
 	plan_tick(&f.plan);
 	assert_false(plan_is_drained(&f.plan));
-	assert_true(f.outcomes.n > 0);            /* at once */
+	assert_true(f.outcomes.n > 0); /* at once */
 	fake_write_outcomes(&f);
 	fake_feed(&f);
 	plan_tick(&f.plan);
@@ -518,7 +569,8 @@ static void draining_finishes_and_starts_nothing(void **state)
 /* journald died with outcomes that it had not made durable. */
 static void outcomes_that_were_lost_are_sent_again(void **state)
 {
-	static const char *const rcpts[] = {"a@one.example", "b@two.example", "c@three.example"};
+	static const char *const rcpts[] = {"a@one.example", "b@two.example",
+					    "c@three.example"};
 
 	fake_plan(&f);
 	submit(64, "s@x.example", rcpts, 3);
@@ -528,7 +580,7 @@ static void outcomes_that_were_lost_are_sent_again(void **state)
 	fake_answer(&f, 1, OUTCOME_DELIVERED, "");
 	fake_advance_ms(&f, 25);
 	plan_tick(&f.plan);
-	buf_clear(&f.outcomes);                   /* sent, lost */
+	buf_clear(&f.outcomes); /* sent, lost */
 	plan_journal(&f.plan, false);
 	fake_answer(&f, 2, OUTCOME_DELIVERED, "");
 	fake_settle(&f);
@@ -546,9 +598,9 @@ static void outcomes_that_were_lost_are_sent_again(void **state)
 static size_t queue_text(char *dst, size_t cap)
 {
 	struct outbuf o;
-	struct view   v;
-	size_t        n = 0;
-	bool          more = true;
+	struct view v;
+	size_t n = 0;
+	bool more = true;
 
 	outbuf_init(&o);
 	view_init(&v, &f.plan);
@@ -564,13 +616,16 @@ static size_t queue_text(char *dst, size_t cap)
 
 static void any_order_of_replay_gives_the_same_queue(void **state)
 {
-	static const char *const rcpts[] = {"a@one.example", "b@two.example", "c@one.example", "d@here.example", "e@one.example",
-	                                    "f@two.example", "g@one.example", "h@two.example", "i@one.example"};
-	static const struct fake_result mixed[] = {
-		{OUTCOME_DELIVERED, 0, ""}, {OUTCOME_DEFERRED, 0, "busy"}, {OUTCOME_FAILED, 0, "no"}, {OUTCOME_DEFERRED, 0, "full"},
-		{OUTCOME_DELIVERED, 0, ""}};
+	static const char *const rcpts[] = {"a@one.example",  "b@two.example", "c@one.example",
+					    "d@here.example", "e@one.example", "f@two.example",
+					    "g@one.example",  "h@two.example", "i@one.example"};
+	static const struct fake_result mixed[] = {{OUTCOME_DELIVERED, 0, ""},
+						   {OUTCOME_DEFERRED, 0, "busy"},
+						   {OUTCOME_FAILED, 0, "no"},
+						   {OUTCOME_DEFERRED, 0, "full"},
+						   {OUTCOME_DELIVERED, 0, ""}};
 	static char first[65536], again[65536];
-	size_t      n;
+	size_t n;
 
 	fake_set(&f, "concurrencyremote", "2\n");
 	fake_plan(&f);
@@ -596,7 +651,8 @@ static void any_order_of_replay_gives_the_same_queue(void **state)
 	for (unsigned round = 0; round < 50; round++) {
 		fake_restart(&f, 0, true);
 		assert_int_equal(f.plan.messages.n, 3);
-		assert_spans_eq(span_of(again, queue_text(again, sizeof(again))), span_of(first, n));
+		assert_spans_eq(span_of(again, queue_text(again, sizeof(again))),
+				span_of(first, n));
 	}
 	assert_true(memmem(first, n, "\"delay_reason\":\"busy\"", 21) != NULL);
 	assert_true(memmem(first, n, "over@", 5) == NULL);
@@ -606,11 +662,11 @@ static void parts_without_a_message_are_forgotten(void **state)
 {
 	fake_plan(&f);
 	submit(64, "s@x.example", one_remote, 1);
-	f.recs_n--;                               /* the MSG */
+	f.recs_n--; /* the MSG */
 	fake_ready(&f, 10);
 	assert_int_equal(f.plan.messages.n, 0);
 	assert_int_equal(f.plan.loads.by_id.n, 0);
-	f.recs_n++;                               /* it was a submission under way */
+	f.recs_n++; /* it was a submission under way */
 	fake_feed(&f);
 	plan_tick(&f.plan);
 	assert_int_equal(f.deliveries_n, 1);
@@ -646,7 +702,8 @@ static void copies_change_nothing(void **state)
 
 static void a_mad_agent_is_refused(void **state)
 {
-	static const struct fake_result two[] = {{OUTCOME_DELIVERED, 0, ""}, {OUTCOME_DELIVERED, 0, ""}};
+	static const struct fake_result two[] = {{OUTCOME_DELIVERED, 0, ""},
+						 {OUTCOME_DELIVERED, 0, ""}};
 	static const struct fake_result odd[] = {{OUTCOME_SETTLED, 0, ""}};
 	struct msg_verdict v = {.job = 999, .results = 0};
 
@@ -660,10 +717,10 @@ static void a_mad_agent_is_refused(void **state)
 	assert_false(plan_verdict(&f.plan, ROLE_REMOTE, 0, &v, SPAN("short")));
 	assert_false(plan_verdict(&f.plan, ROLE_LSPAWN, 0, &v, SPAN_NONE));
 	assert_false(plan_verdict(&f.plan, ROLE_REMOTE, 1, &v, SPAN_NONE));
-	assert_int_equal(f.plan.owed_n, 0);       /* what it said wrongly counted for nothing */
+	assert_int_equal(f.plan.owed_n, 0); /* what it said wrongly counted for nothing */
 	f.deliveries[0].answered = false;
 	fake_answer(&f, 0, OUTCOME_DELIVERED, "");
-	v.results = 0;                            /* it is over */
+	v.results = 0; /* it is over */
 	assert_false(plan_verdict(&f.plan, ROLE_REMOTE, 0, &v, SPAN_NONE));
 	fake_settle(&f);
 	assert_int_equal(f.plan.messages.n, 0);
@@ -691,12 +748,16 @@ static void a_single_mail_passes_a_huge_post(void **state)
 {
 	fake_set(&f, "concurrencyremote", "4\n");
 	fake_plan(&f);
-	fake_submit(&f, &(struct fake_msg){.id = 64, .sender = "s@x.example", .domain = "one.example", .rcpts_n = 3000});
+	fake_submit(&f, &(struct fake_msg){.id = 64,
+					   .sender = "s@x.example",
+					   .domain = "one.example",
+					   .rcpts_n = 3000});
 	fake_ready(&f, 100);
 	assert_int_equal(f.deliveries_n, 4);
 	submit(128, "s@x.example", (const char *const[]){"a@one.example"}, 1);
 	fake_feed(&f);
-	for (unsigned i = 0; i < SMALL_TURNS + 1 && f.deliveries[f.deliveries_n - 1].d.id != 128; i++) {
+	for (unsigned i = 0;
+	     i < SMALL_TURNS + 1 && f.deliveries[f.deliveries_n - 1].d.id != 128; i++) {
 		fake_answer(&f, i, OUTCOME_DELIVERED, "");
 		plan_tick(&f.plan);
 	}
@@ -711,7 +772,10 @@ static void credit_falls_with_the_queue(void **state)
 	fake_plan(&f);
 	fake_ready(&f, 0);
 	plan_credit(&f.plan, &before);
-	fake_submit(&f, &(struct fake_msg){.id = 64, .sender = "s@x.example", .domain = "one.example", .rcpts_n = 3000});
+	fake_submit(&f, &(struct fake_msg){.id = 64,
+					   .sender = "s@x.example",
+					   .domain = "one.example",
+					   .rcpts_n = 3000});
 	fake_feed(&f);
 	plan_credit(&f.plan, &after);
 	assert_true(after.messages < before.messages && after.bytes < before.bytes);
@@ -732,9 +796,12 @@ static void queue_lines_are_json(void **state)
 	fake_answer(&f, 0, OUTCOME_DEFERRED, "try later\n");
 	fake_settle(&f);
 	assert_spans_eq(span_of(text, queue_text(text, sizeof(text))),
-	                SPAN("{\"queue_name\":\"deferred\",\"queue_id\":\"64\",\"arrival_time\":1700000000,\"message_size\":100,"
-	                     "\"forced_expire\":false,\"sender\":\"s@x.example\",\"recipients\":[{\"address\":"
-	                     "\"a\\u0022b\\u005cc\\u000a\\u00ff\xc3\xa9@one.example\",\"delay_reason\":\"try later\"}]}\n"));
+			SPAN("{\"queue_name\":\"deferred\",\"queue_id\":\"64\",\"arrival_"
+			     "time\":1700000000,\"message_size\":100,"
+			     "\"forced_expire\":false,\"sender\":\"s@x.example\","
+			     "\"recipients\":[{\"address\":"
+			     "\"a\\u0022b\\u005cc\\u000a\\u00ff\xc3\xa9@one.example\",\"delay_"
+			     "reason\":\"try later\"}]}\n"));
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -763,6 +830,7 @@ int main(void)
 		TEST(failures_wait_for_the_last_recipient_and_share_a_bounce),
 		TEST(a_refused_bounce_is_made_again),
 		TEST(a_bounce_seen_in_the_feed_is_not_made_again),
+		TEST(a_bounce_of_the_last_sched_is_waited_for),
 		TEST(double_and_triple_bounces),
 		TEST(an_agent_that_is_lost_loses_nothing),
 		TEST(an_agent_never_gets_more_than_it_takes),

@@ -7,19 +7,32 @@
 #include "mail/envelope.h"
 #include "sched/sched.h"
 
-struct agent_end { struct wire wire; bool lost; unsigned delivers, closes; struct msg_deliver last; struct span rcpt; char text[256]; };
-struct body_end { struct wire wire; bool lost; unsigned opens, closes, bounces; struct msg_bounce last; struct buf tail; };
+struct agent_end {
+	struct wire wire;
+	bool lost;
+	unsigned delivers, closes;
+	struct msg_deliver last;
+	struct span rcpt;
+	char text[256];
+};
+struct body_end {
+	struct wire wire;
+	bool lost;
+	unsigned opens, closes, bounces;
+	struct msg_bounce last;
+	struct buf tail;
+};
 
-static struct world     w;
-static struct role      role;
-static struct sched    *sched;
-static struct client   *client;
+static struct world w;
+static struct role role;
+static struct sched *sched;
+static struct client *client;
 static struct agent_end agent;
-static struct body_end  body;
-static struct wire      start_end;
-static struct buf       lines;
-static enum loop_kind   kind;
-static char             control_path[100];
+static struct body_end body;
+static struct wire start_end;
+static struct buf lines;
+static enum loop_kind kind;
+static char control_path[100];
 
 static void on_line(void *ctx, struct span line)
 {
@@ -33,7 +46,9 @@ static bool logged(const char *what)
 
 static void on_deliver(struct wire *wr, struct wire_in *in)
 {
-	struct span packed = span_from(in->tail, ((const struct msg_deliver *)in->body)->sender_n), addr;
+	struct span packed = span_from(in->tail,
+				       ((const struct msg_deliver *)in->body)->sender_n),
+		    addr;
 
 	agent.delivers++;
 	agent.last = *(const struct msg_deliver *)in->body;
@@ -67,13 +82,19 @@ static void on_bounce(struct wire *wr, struct wire_in *in)
 }
 
 static const struct wire_handler agent_handlers[] = {
-	{.type = MSG_DELIVER, .body_n = sizeof(struct msg_deliver), .tail = true, .on = on_deliver},
+	{.type = MSG_DELIVER,
+	 .body_n = sizeof(struct msg_deliver),
+	 .tail = true,
+	 .on = on_deliver},
 	{.type = MSG_CLOSE, .body_n = sizeof(struct msg_close), .on = on_agent_close},
 };
 static const struct wire_handler body_handlers[] = {
 	{.type = MSG_OPEN, .body_n = sizeof(struct msg_open), .on = on_open},
 	{.type = MSG_CLOSE, .body_n = sizeof(struct msg_close), .on = on_body_close},
-	{.type = MSG_BOUNCE, .body_n = sizeof(struct msg_bounce), .tail = true, .on = on_bounce},
+	{.type = MSG_BOUNCE,
+	 .body_n = sizeof(struct msg_bounce),
+	 .tail = true,
+	 .on = on_bounce},
 };
 
 static void agent_lost(struct wire *wr)
@@ -105,19 +126,22 @@ static void join_agent(uint32_t slots)
 
 	world_pair(fd);
 	agent = (struct agent_end){0};
-	wire_init(&agent.wire, w.loop, fd[1], "sched", agent_handlers, ARRAY_N(agent_handlers), agent_lost, NULL);
+	wire_init(&agent.wire, w.loop, fd[1], "sched", agent_handlers, ARRAY_N(agent_handlers),
+		  agent_lost, NULL);
 	sched_peer(sched, ROLE_REMOTE, 0, fd[0]);
-	wire_send(&agent.wire, MSG_AGENT, &(struct msg_agent){.jobs_max = slots}, sizeof(struct msg_agent), SPAN_NONE);
+	wire_send(&agent.wire, MSG_AGENT, &(struct msg_agent){.jobs_max = slots},
+		  sizeof(struct msg_agent), SPAN_NONE);
 }
 
 static void join_body(void)
 {
 	struct buf tail = body.tail;
-	int        fd[2];
+	int fd[2];
 
 	world_pair(fd);
 	body = (struct body_end){.tail = tail};
-	wire_init(&body.wire, w.loop, fd[1], "sched", body_handlers, ARRAY_N(body_handlers), body_lost, NULL);
+	wire_init(&body.wire, w.loop, fd[1], "sched", body_handlers, ARRAY_N(body_handlers),
+		  body_lost, NULL);
 	sched_peer(sched, ROLE_BODY, 0, fd[0]);
 }
 
@@ -160,7 +184,8 @@ static int begin(enum loop_kind k)
 	assert_true(control_set(role.control, SPAN("locals"), SPAN("here.example\n")));
 	world_pair(fd);
 	wire_init(&role.start, w.loop, fd[0], "start", NULL, 0, start_lost, NULL);
-	wire_init(&start_end, w.loop, fd[1], "sched", (const struct wire_handler[]){{0}}, 0, start_lost, NULL);
+	wire_init(&start_end, w.loop, fd[1], "sched", (const struct wire_handler[]){{0}}, 0,
+		  start_lost, NULL);
 	client = client_new(w.loop, 1);
 	client_attach(client, world_peer(&w, ROLE_SMTPD, 0));
 	begin_sched();
@@ -208,12 +233,13 @@ static uint64_t send_letter(void)
 static void answer(uint8_t outcome, const char *text)
 {
 	struct msg_verdict v = {.job = agent.last.job, .results = 1};
-	struct msg_result  r = {.outcome = outcome, .text_n = (uint16_t)strlen(text)};
-	char               tail[512] = {0};
+	struct msg_result r = {.outcome = outcome, .text_n = (uint16_t)strlen(text)};
+	char tail[512] = {0};
 
 	memcpy(tail, &r, sizeof(r));
 	memcpy(tail + sizeof(r), text, r.text_n);
-	wire_send(&agent.wire, MSG_VERDICT, &v, sizeof(v), span_of(tail, sizeof(r) + MSG_PAD8((size_t)r.text_n)));
+	wire_send(&agent.wire, MSG_VERDICT, &v, sizeof(v),
+		  span_of(tail, sizeof(r) + MSG_PAD8((size_t)r.text_n)));
 }
 
 static bool has_ended(uint64_t id)
@@ -247,7 +273,8 @@ static void a_failure_becomes_a_bounce(void **state)
 	answer(OUTCOME_FAILED, "no such user\n");
 	world_until(&w, body.bounces == 1);
 	assert_int_equal(body.last.settles_n, 1);
-	assert_true(memmem(body.tail.p, body.tail.n, "<u@b.example>:\nno such user\n\n", 29) != NULL);
+	assert_true(memmem(body.tail.p, body.tail.n, "<u@b.example>:\nno such user\n\n", 29) !=
+		    NULL);
 }
 
 static void a_new_sched_finds_the_queue(void **state)
@@ -316,8 +343,8 @@ static void an_agent_dies_and_another_comes(void **state)
 static void ask(const char *question, struct buf *answer_to)
 {
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	int                fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	ssize_t            n = -1;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	ssize_t n = -1;
 
 	snprintf(a.sun_path, sizeof(a.sun_path), "%s", control_path);
 	assert_true(fd >= 0);
@@ -377,8 +404,11 @@ static void draining_waits_for_what_runs(void **state)
 	assert_true(logged(" exitasap\n"));
 }
 
-#define BOTH(name) \
-	{#name " on io_uring", name, on_uring, finish, NULL}, {#name " on epoll", name, on_epoll, finish, NULL}
+#define BOTH(name)                                                                             \
+	{#name " on io_uring", name, on_uring, finish, NULL},                                  \
+	{                                                                                      \
+#name " on epoll", name, on_epoll, finish, NULL                                \
+	}
 
 int main(void)
 {

@@ -7,13 +7,13 @@
 #define MESSAGES 2000
 
 static struct message *all[MESSAGES];
-static bool            in[MESSAGES];
+static bool in[MESSAGES];
 
 static int make_messages(void **state)
 {
 	for (unsigned i = 0; i < MESSAGES; i++) {
 		all[i] = mem_new(sizeof(struct message));
-		all[i]->id = 64ull * i;           /* 0 is an id like any other */
+		all[i]->id = 64ull * i; /* 0 is an id like any other */
 	}
 	return 0;
 }
@@ -28,7 +28,7 @@ static int free_messages(void **state)
 static void an_empty_book_has_nothing(void **state)
 {
 	struct book b;
-	size_t      at = 0;
+	size_t at = 0;
 
 	book_init(&b);
 	assert_null(book_get(&b, 0));
@@ -38,7 +38,7 @@ static void an_empty_book_has_nothing(void **state)
 
 static void expect_all(const struct book *b)
 {
-	size_t          n = 0, at = 0;
+	size_t n = 0, at = 0;
 	struct message *m;
 
 	for (unsigned i = 0; i < MESSAGES; i++) {
@@ -75,8 +75,8 @@ static void random_puts_and_removes(void **state)
 
 static void all_can_be_removed_on_the_way(void **state)
 {
-	struct book     b;
-	size_t          at = 0;
+	struct book b;
+	size_t at = 0;
 	struct message *m;
 
 	book_init(&b);

@@ -18,14 +18,17 @@ static int teardown(void **state)
 static void start(uint32_t rcpts)
 {
 	fake_plan(&f);
-	fake_submit(&f, &(struct fake_msg){.id = 64, .sender = "s@x.example", .domain = "one.example", .rcpts_n = rcpts});
+	fake_submit(&f, &(struct fake_msg){.id = 64,
+					   .sender = "s@x.example",
+					   .domain = "one.example",
+					   .rcpts_n = rcpts});
 	fake_ready(&f, 100);
 }
 
 static struct state_view state_at(unsigned i)
 {
 	struct state_view v;
-	unsigned          seen = 0;
+	unsigned seen = 0;
 
 	for (unsigned k = 0; k < f.recs_n; k++)
 		if (f.recs[k].head.type == REC_STATE && seen++ == i) {
@@ -48,8 +51,10 @@ static unsigned states(void)
 static void one_outcome_a_text(void **state)
 {
 	static const struct fake_result rs[] = {
-		{OUTCOME_DELIVERED, 0, "ok 1"}, {OUTCOME_FAILED, 0, "no"},  {OUTCOME_DELIVERED, 0, "ok 2"}, {OUTCOME_FAILED, 0, "no"},
-		{OUTCOME_FAILED, 0, "never"},   {OUTCOME_DEFERRED, 0, "no"}, {OUTCOME_DELIVERED, 0, "ok 3"}, {OUTCOME_DELIVERED, 0, ""}};
+		{OUTCOME_DELIVERED, 0, "ok 1"}, {OUTCOME_FAILED, 0, "no"},
+		{OUTCOME_DELIVERED, 0, "ok 2"}, {OUTCOME_FAILED, 0, "no"},
+		{OUTCOME_FAILED, 0, "never"},   {OUTCOME_DEFERRED, 0, "no"},
+		{OUTCOME_DELIVERED, 0, "ok 3"}, {OUTCOME_DELIVERED, 0, ""}};
 	struct state_view v;
 
 	start(8);
@@ -61,7 +66,7 @@ static void one_outcome_a_text(void **state)
 	assert_int_equal(v.s->ranges_n, 3);
 	assert_int_equal(range_at(v.ranges, 2).first, 6);
 	assert_int_equal(range_at(v.ranges, 2).last, 7);
-	assert_int_equal(v.text.n, 0);            /* the log has it */
+	assert_int_equal(v.text.n, 0); /* the log has it */
 	v = state_at(1);
 	assert_int_equal(v.s->outcome, OUTCOME_FAILED);
 	assert_int_equal(v.s->ranges_n, 2);
@@ -69,7 +74,8 @@ static void one_outcome_a_text(void **state)
 	assert_span(state_at(2).text, "never");
 	v = state_at(3);
 	assert_int_equal(v.s->outcome, OUTCOME_DEFERRED);
-	assert_int_equal(v.s->next_us, f.plan.messages.n ? (FAKE_START_WALL / 1000000 + 400) * 1000000 : 0);
+	assert_int_equal(v.s->next_us,
+			 f.plan.messages.n ? (FAKE_START_WALL / 1000000 + 400) * 1000000 : 0);
 	assert_int_equal(v.s->attempt, 1);
 }
 
@@ -94,7 +100,8 @@ static void attempts_count_up(void **state)
 /* Each text is its own outcome; the run is free when the last of them is durable. */
 static void a_run_waits_for_all_its_outcomes(void **state)
 {
-	static const struct fake_result rs[] = {{OUTCOME_DEFERRED, 0, "a"}, {OUTCOME_DEFERRED, 0, "b"}};
+	static const struct fake_result rs[] = {{OUTCOME_DEFERRED, 0, "a"},
+						{OUTCOME_DEFERRED, 0, "b"}};
 
 	start(2);
 	assert_true(fake_verdict(&f, &f.deliveries[0], rs, 2));
@@ -121,7 +128,9 @@ static void long_texts_of_deferrals_are_cut_and_of_failures_not(void **state)
 	memset(text, 'x', RESULT_TEXT_MAX);
 	start(2);
 	assert_true(fake_verdict(&f, &f.deliveries[0],
-	                         (const struct fake_result[]){{OUTCOME_DEFERRED, 0, text}, {OUTCOME_FAILED, 0, text}}, 2));
+				 (const struct fake_result[]){{OUTCOME_DEFERRED, 0, text},
+							      {OUTCOME_FAILED, 0, text}},
+				 2));
 	fake_settle(&f);
 	assert_int_equal(state_at(0).text.n, DEFER_TEXT_MAX);
 	assert_int_equal(state_at(1).text.n, RESULT_TEXT_MAX);
@@ -129,12 +138,16 @@ static void long_texts_of_deferrals_are_cut_and_of_failures_not(void **state)
 
 static void news_of_the_site_reach_its_lane(void **state)
 {
-	static const struct fake_result slow[] = {{OUTCOME_DEFERRED, 1, "slow"}}, dead[] = {{OUTCOME_DEFERRED, 2, "dead"}};
+	static const struct fake_result slow[] = {{OUTCOME_DEFERRED, 1, "slow"}},
+					dead[] = {{OUTCOME_DEFERRED, 2, "dead"}};
 	struct lane *l;
 
 	fake_plan(&f);
 	for (unsigned i = 1; i <= 3; i++)
-		fake_submit(&f, &(struct fake_msg){.id = 64 * i, .sender = "s@x.example", .domain = "one.example", .rcpts_n = 1});
+		fake_submit(&f, &(struct fake_msg){.id = 64 * i,
+						   .sender = "s@x.example",
+						   .domain = "one.example",
+						   .rcpts_n = 1});
 	fake_ready(&f, 100);
 	l = lane_of(&f.plan.lanes, CHANNEL_REMOTE, SPAN("u0@one.example"));
 	fake_answer(&f, 0, OUTCOME_DEFERRED, "full mailbox");
@@ -149,7 +162,7 @@ static void news_of_the_site_reach_its_lane(void **state)
 static void many_failures_make_several_notices(void **state)
 {
 	static char text[RESULT_TEXT_MAX + 1];
-	unsigned    told = 0, notices;
+	unsigned told = 0, notices;
 
 	memset(text, 'x', RESULT_TEXT_MAX);
 	start(300);
@@ -160,7 +173,8 @@ static void many_failures_make_several_notices(void **state)
 
 		assert_true(f.bounces[i].tail.n < 1024 * 1024 - 1024);
 		for (size_t at = 0; at + 2 < all.n; at++)
-			told += all.p[at] == '\n' && all.p[at + 1] == '<' && all.p[at + 2] == 'u';
+			told += all.p[at] == '\n' && all.p[at + 1] == '<' &&
+				all.p[at + 2] == 'u';
 		assert_false(fake_logged(&f, "end msg 64\n"));
 		fake_bounce_done(&f, i, 1000 + i);
 	}
@@ -183,7 +197,7 @@ static void a_lost_text_loses_no_notice(void **state)
 	fake_advance_ms(&f, OUTCOME_DELAY_MS);
 	plan_tick(&f.plan);
 	fake_write_outcomes(&f);
-	f.recs[f.recs_n - 1].pos += 1;            /* seen there, read elsewhere */
+	f.recs[f.recs_n - 1].pos += 1; /* seen there, read elsewhere */
 	fake_feed_one(&f, f.fed);
 	f.recs[f.recs_n - 1].pos += 1;
 	f.fed++;
