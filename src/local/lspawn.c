@@ -109,7 +109,7 @@ struct lspawn {
 	unsigned         workers_n, ending_n, jobs_n, limit;
 	struct cdb_file *cdb;
 	bool             cdb_bad, draining;
-	char            *alias_dir;               /* unprivileged homes only */
+	char            *alias_dir;               /* of this home: users.h */
 	struct timer     sweep, quit;
 };
 
@@ -260,7 +260,7 @@ static void job_ready(struct lspawn *ls, struct job *j)
 		return job_done(ls, j, 'K', SPAN_NONE);
 	if (ls->cdb_bad)
 		return users_trouble(ls, j, USERS_BAD_CDB);
-	found = users_find(ls->cdb, ls->alias_dir, j->local, &j->mem, &j->user);
+	found = users_find(ls->cdb, ls->alias_dir, !ls->role->privileged, j->local, &j->mem, &j->user);
 	if (found != USERS_OK)
 		return users_trouble(ls, j, found);
 	if (ls->role->privileged && j->user.uid == 0)
@@ -851,15 +851,13 @@ static const struct role_calls calls = {
 	.peer = on_peer, .control = on_control, .file = on_file, .drain = on_drain,
 };
 
-/* Where all run as one user, mail is for the home's alias/ directory: users.h. */
 static char *alias_dir_of(const struct role *r)
 {
 	size_t n = strlen(r->home) + sizeof("/alias");
 	char  *dir;
 
-	if (r->privileged)
-		return NULL;
-	log_note("users", "one for all", "home", r->home, NULL);
+	if (!r->privileged)
+		log_note("users", "one for all", "home", r->home, NULL);
 	dir = mem_new(n);
 	snprintf(dir, n, "%s/alias", r->home);
 	return dir;

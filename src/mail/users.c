@@ -221,20 +221,25 @@ static enum users_result single(const char *dir, struct span local, struct arena
 	return USERS_OK;
 }
 
-enum users_result users_find(const struct cdb_file *cdb, const char *single_alias_dir,
+enum users_result users_find(const struct cdb_file *cdb, const char *alias_dir, bool single_user,
 			     struct span local, struct arena *a, struct user *ret)
 {
 	static const struct account_source system = {system_find, system_owner, NULL};
+	enum users_result got;
 	bool hit = false;
 
 	*ret = (struct user){.uid = 0};
 	local = span_until(local, LOCAL_MAX);
 	if (cdb) {
-		enum users_result got = by_cdb(cdb, local, a, ret, &hit);
+		got = by_cdb(cdb, local, a, ret, &hit);
 		if (hit)
 			return got;
 	}
-	if (single_alias_dir)
-		return single(single_alias_dir, local, a, ret);
-	return users_by_password(&system, local, a, ret);
+	if (single_user)
+		return single(alias_dir, local, a, ret);
+	got = users_by_password(&system, local, a, ret);
+	if (got == USERS_OK && span_eq(ret->user, SPAN("alias")) &&
+	    !join(a, span_str(alias_dir), SPAN_NONE, &ret->home))
+		return USERS_TEMP;
+	return got;
 }

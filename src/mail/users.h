@@ -14,11 +14,12 @@ struct user {
 };
 enum users_result { USERS_OK, USERS_NO_ALIAS, USERS_BAD_CDB, USERS_TEMP };
 
-/* cdb NULL: no users/cdb.  single_alias_dir: not NULL where everything runs as one user (an
+/* cdb NULL: no users/cdb.  alias_dir: alias/ of this home, where alias lives whatever the password
+ * file says: a machine may have several homes.  single_user: everything runs as one user (an
  * unprivileged home): then the password file is not asked, and what users/cdb does not have is
- * alias's: that directory, dash "-", ext the local part, uid and gid of the process.
+ * alias's, with uid and gid of the process.
  * USERS_TEMP: the password file or a home directory can't be read now, or the arena is full. */
-enum users_result users_find(const struct cdb_file *cdb, const char *single_alias_dir,
+enum users_result users_find(const struct cdb_file *cdb, const char *alias_dir, bool single_user,
 			     struct span local, struct arena *a, struct user *ret);
 
 /* Where accounts come from: the system's, or a test's. */

@@ -142,7 +142,7 @@ static void exact_then_the_longest_beginning(void **state)
 	for (size_t i = 0; i < ARRAY_N(cases); i++) {
 		struct user u;
 
-		assert_int_equal(users_find(c, NULL, span_str(cases[i].local), &arena, &u),
+		assert_int_equal(users_find(c, "/q/alias", false, span_str(cases[i].local), &arena, &u),
 				 USERS_OK);
 		assert_span(u.user, cases[i].user);
 		assert_span(u.home, cases[i].home);
@@ -212,7 +212,7 @@ static void records_that_are_none(void **state)
 		struct cdb_file *c = raw_cdb(cases[i].key, cases[i].data, cases[i].wild);
 		struct user u;
 
-		assert_int_equal(users_find(c, "/q/alias", SPAN("joe"), &arena, &u),
+		assert_int_equal(users_find(c, "/q/alias", true, SPAN("joe"), &arena, &u),
 				 USERS_BAD_CDB);
 		cdb_file_free(c);
 	}
@@ -225,11 +225,11 @@ static void a_beginning_counts_only_if_its_last_byte_is_known(void **state)
 	struct cdb_file *c = raw_cdb(SPAN("!jo"), SPAN("games\0" "5\0" "60\0/h\0-\0"), true);
 	struct user u;
 
-	assert_int_equal(users_find(c, "/q/alias", SPAN("joe"), &arena, &u), USERS_OK);
+	assert_int_equal(users_find(c, "/q/alias", true, SPAN("joe"), &arena, &u), USERS_OK);
 	assert_span(u.home, "/q/alias");
 	cdb_file_free(c);
 	c = raw_cdb(SPAN("!jo-"), SPAN("games\0" "5\0" "60\0/h\0-\0"), true);
-	assert_int_equal(users_find(c, "/q/alias", SPAN("jo-e"), &arena, &u), USERS_OK);
+	assert_int_equal(users_find(c, "/q/alias", true, SPAN("jo-e"), &arena, &u), USERS_OK);
 	assert_span(u.home, "/h");
 	assert_span(u.ext, "e");
 	cdb_file_free(c);
@@ -240,7 +240,7 @@ static void one_users_own_home(void **state)
 	struct cdb_file *c = raw_cdb(SPAN("!joe\0"), SPAN("games\0" "5\0" "60\0/h\0\0"), true);
 	struct user u;
 
-	assert_int_equal(users_find(NULL, "/q/alias", SPAN("Root-X"), &arena, &u), USERS_OK);
+	assert_int_equal(users_find(NULL, "/q/alias", true, SPAN("Root-X"), &arena, &u), USERS_OK);
 	assert_span(u.user, "alias");
 	assert_span(u.home, "/q/alias");
 	assert_span(u.dash, "-");
@@ -248,9 +248,9 @@ static void one_users_own_home(void **state)
 	assert_int_equal(u.uid, getuid());
 	assert_int_equal(u.gid, getgid());
 
-	assert_int_equal(users_find(c, "/q/alias", SPAN("joe"), &arena, &u), USERS_OK);
+	assert_int_equal(users_find(c, "/q/alias", true, SPAN("joe"), &arena, &u), USERS_OK);
 	assert_span(u.home, "/h");
-	assert_int_equal(users_find(c, "/q/alias", SPAN("joel"), &arena, &u), USERS_OK);
+	assert_int_equal(users_find(c, "/q/alias", true, SPAN("joel"), &arena, &u), USERS_OK);
 	assert_span(u.home, "/q/alias");
 	cdb_file_free(c);
 }
@@ -351,7 +351,7 @@ static void the_password_file(void **state)
 static void the_real_password_file(void **state)
 {
 	struct user u;
-	enum users_result got = users_find(NULL, NULL, SPAN("root"), &arena, &u);
+	enum users_result got = users_find(NULL, "/q/alias", false, SPAN("root"), &arena, &u);
 
 	assert_true(got == USERS_NO_ALIAS ||
 		    (got == USERS_OK && span_eq(u.user, SPAN("alias"))));
@@ -364,7 +364,7 @@ static void a_full_arena_is_temporary(void **state)
 
 	arena_init(&small, 16, 16);
 	assert_int_equal(
-		users_find(NULL, "/a/long/enough/path/to/fill/it", SPAN("x"), &small, &u),
+		users_find(NULL, "/a/long/enough/path/to/fill/it", true, SPAN("x"), &small, &u),
 		USERS_TEMP);
 	arena_fini(&small);
 }
