@@ -119,7 +119,7 @@ static inline void world_init(struct world *w, enum loop_kind kind)
 	w->dir_fd = open(w->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	assert_true(w->dir_fd >= 0);
 	w->loop = loop_new(kind, 64);
-	w->disk = disk_real_new(w->loop, w->dir_fd);
+	w->disk = disk_real_new(w->loop, dup(w->dir_fd));
 	buf_init(&w->why, 4096);
 	timer_init(&w->tick, world_on_tick);
 	timer_set(w->loop, &w->tick, 5);
@@ -347,7 +347,7 @@ static inline struct span history_body(const struct history *h, uint64_t id)
 #define HEARD_MAX 64
 struct heard {
 	uint16_t type;
-	char     body[64];
+	char     body[64] __attribute__((aligned(8)));
 	char    *tail;
 	size_t   tail_n;
 	int      fd;
