@@ -14,6 +14,11 @@
 
 #define LISTEN_BACKLOG 4096                       /* a burst of list hosts; the kernel caps it at somaxconn */
 
+/* A ring gives its sockets back some moments after its process was killed: a port that our own
+ * dead still hold is free soon. */
+#define BIND_TRIES   50
+#define BIND_WAIT_US 20000
+
 struct wanted {
 	struct listeners *l;
 	uint32_t          kind;
@@ -30,7 +35,7 @@ static void blame(struct wanted *w, unsigned line, struct span entry, const char
 	w->bad = !why_not(w->why, "control/%s:%u: %.*s: %s", w->file, line, SPAN_ARG(entry), text);
 }
 
-static int open_tcp(const struct ip *ip, uint16_t port)
+static int try_tcp(const struct ip *ip, uint16_t port)
 {
 	union sockany sa;
 	socklen_t     n = ip_to_sockaddr(ip, port, &sa);
@@ -46,6 +51,17 @@ static int open_tcp(const struct ip *ip, uint16_t port)
 	saved = errno;
 	close(fd);
 	return -saved;
+}
+
+static int open_tcp(const struct ip *ip, uint16_t port)
+{
+	int fd = try_tcp(ip, port);
+
+	for (int i = 0; i < BIND_TRIES && fd == -EADDRINUSE; i++) {
+		usleep(BIND_WAIT_US);
+		fd = try_tcp(ip, port);
+	}
+	return fd;
 }
 
 /* One address of one line: already there, or opened now. */

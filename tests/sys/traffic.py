@@ -95,9 +95,9 @@ class Refused(Exception):
 class Sender(threading.Thread):
     """Posts messages until there are enough; reconnects whenever it is thrown out."""
 
-    def __init__(self, ledger, dice, work, host, qmtp):
+    def __init__(self, ledger, dice, work, host, qmtp, pause=0):
         super().__init__(daemon=True)
-        self.ledger, self.dice, self.work, self.host, self.qmtp = ledger, dice, work, host, qmtp
+        self.ledger, self.dice, self.work, self.host, self.qmtp, self.pause = ledger, dice, work, host, qmtp, pause
         self.client = None
         self.stop = threading.Event()
 
@@ -118,6 +118,8 @@ class Sender(threading.Thread):
                 return
             while not self.post(*item) and not self.stop.is_set():
                 self.stop.wait(0.01)
+            if self.pause:
+                self.stop.wait(self.dice.uniform(0, 2 * self.pause))
 
     def post(self, body, sender, rcpt):
         l = self.ledger
