@@ -73,7 +73,7 @@ def as_user(user):
         where.chmod(0o755)
         env = dict(os.environ, QUIRE_BUILD=str(where / "build"), QUIRE_LAB_DIR=str(where / "lab"), HOME=str(where))
         program = where / "tests" / pathlib.Path(sys.argv[0]).resolve().relative_to(TOP / "tests")
-        return subprocess.call(["setpriv", f"--reuid={who.pw_uid}", f"--regid={who.pw_gid}", "--clear-groups", sys.executable,
+        return subprocess.call(["setpriv", f"--reuid={who.pw_uid}", f"--regid={who.pw_gid}", "--clear-groups", "/usr/bin/python3",
                                 str(program), *sys.argv[1:]], env=env, cwd=where)
     finally:
         shutil.rmtree(where, ignore_errors=True)
