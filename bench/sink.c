@@ -206,6 +206,19 @@ static void on_accept(struct op *op, int res, unsigned flags)
 		out_str(stream_out(&c->stream), "220 sink ESMTP\r\n");
 }
 
+/* The ring of a sink that just ended may hold its port for some moments. */
+static bool bind_soon(int fd, const struct sockaddr *sa, socklen_t n)
+{
+	for (int i = 0; i < 50; i++) {
+		if (bind(fd, sa, n) == 0)
+			return true;
+		if (errno != EADDRINUSE)
+			return false;
+		usleep(20000);
+	}
+	return false;
+}
+
 static bool open_gate(struct sink *s, const char *address, bool qmtp)
 {
 	struct gate  *g = mem_new(sizeof *g);
@@ -217,7 +230,7 @@ static bool open_gate(struct sink *s, const char *address, bool qmtp)
 	if (!bench_address(address, qmtp ? 209 : 25, &sa, &n))
 		return false;
 	g->fd = socket(sa.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (g->fd < 0 || setsockopt(g->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 || bind(g->fd, &sa.any, n) < 0 ||
+	if (g->fd < 0 || setsockopt(g->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 || !bind_soon(g->fd, &sa.any, n) ||
 	    listen(g->fd, LISTEN_QUEUE) < 0) {
 		fprintf(stderr, "quire-bench: %s: %s\n", address, strerror(errno));
 		return false;

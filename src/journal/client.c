@@ -29,8 +29,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PART_KEPT 4096                            /* storage above a page is not kept between messages */
-#define SUBS_MAX  (1u << 20)                      /* open at once; more than a process has descriptors */
+#define PART_KEPT 4096                   /* storage above a page is not kept between messages */
+#define SUBS_MAX  (1u << 20)             /* open at once; more than a process has descriptors */
 
 struct link_up {                                  /* one wire to one journald */
 	struct wire    wire;
@@ -42,11 +42,12 @@ struct client {
 	struct loop    *loop;
 	struct zip     *zip;
 	struct link_up *up;                       /* NULL: no journald */
-	struct map      subs;                     /* SENDING, COMMITTING and REFUSED by this journald, by number */
-	struct link     open;                     /* every open submission but those in answers */
+	struct map      subs;  /* SENDING, COMMITTING and REFUSED by this journald, by number */
+	struct link     open;                   /* every open submission but those in answers */
 	struct link     answers;
 	struct deferred answer;
 	uint32_t        last_sub;
+	uint32_t        uid, pid;                 /* ours: who submits, unless submit_info says */
 	char           *frame;                    /* ZIP_BOUND bytes */
 	void          (*room)(void *ctx);
 	void           *room_ctx;
@@ -75,6 +76,8 @@ struct client *client_new(struct loop *l, int zstd_level)
 	struct client *c = mem_new(sizeof(*c));
 
 	c->loop = l;
+	c->uid = getuid();
+	c->pid = (uint32_t)getpid();
 	c->zip = zip_new(zstd_level);
 	c->frame = mem_new(ZIP_BOUND);
 	map_init(&c->subs, SUBS_MAX);
@@ -151,7 +154,7 @@ static void run_answers(struct deferred *d)
 	struct client *c = owner_of(d, struct client, answer);
 	struct link    now;
 
-	list_init(&now);                          /* what callbacks add waits for the next round */
+	list_init(&now);                       /* what callbacks add waits for the next round */
 	while (!list_is_empty(&c->answers)) {
 		struct link *l = list_first(&c->answers);
 
@@ -227,7 +230,8 @@ void client_attach(struct client *c, int sock)
 		return;
 	c->up = mem_new(sizeof(*c->up));
 	c->up->client = c;
-	wire_init(&c->up->wire, c->loop, sock, "journald", handlers, ARRAY_N(handlers), on_lost, c);
+	wire_init(&c->up->wire, c->loop, sock, "journald", handlers, ARRAY_N(handlers), on_lost,
+		  c);
 	c->up->wire.room = on_room;
 }
 
@@ -284,7 +288,8 @@ static void on_bell(struct wire *w, struct wire_in *in)
 
 /* ---- submissions */
 
-void submission_begin(struct submission *s, struct client *c, void (*stored)(struct submission *, enum stored, uint64_t))
+void submission_begin(struct submission *s, struct client *c,
+		      void (*stored)(struct submission *, enum stored, uint64_t))
 {
 	check(!s->client);
 	if (s->part.max == 0)
@@ -412,8 +417,8 @@ static uint32_t send_rcpts(struct submission *s, struct span packed, uint32_t rc
 	return left == 0 ? m.number : 0;
 }
 
-static void send_submit(struct submission *s, struct span sender, uint32_t rcpt_parts, uint32_t rcpts,
-                        const struct submit_info *info)
+static void send_submit(struct submission *s, struct span sender, uint32_t rcpt_parts,
+			uint32_t rcpts, const struct submit_info *info)
 {
 	struct msg_submit m = {
 		.sub = s->sub,
@@ -422,8 +427,8 @@ static void send_submit(struct submission *s, struct span sender, uint32_t rcpt_
 		.rcpts = rcpts,
 		.size = s->size,
 		.parent = info->parent,
-		.uid = info->uid,
-		.pid = info->pid,
+		.uid = info->pid ? info->uid : c->uid,
+		.pid = info->pid ? info->pid : c->pid,
 		.sender_n = (uint16_t)sender.n,
 		.settles_n = info->settles_n,
 		.kind = info->kind,
@@ -442,8 +447,8 @@ static void send_abandon(struct submission *s)
 		wire_send(&c->up->wire, MSG_ABANDON, &m, sizeof(m), SPAN_NONE);
 }
 
-void submission_commit(struct submission *s, struct span sender, struct span packed, uint32_t rcpts,
-                       const struct submit_info *info)
+void submission_commit(struct submission *s, struct span sender, struct span packed,
+		       uint32_t rcpts, const struct submit_info *info)
 {
 	uint32_t rcpt_parts = 0;
 

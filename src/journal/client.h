@@ -15,7 +15,7 @@
 #include "mail/envelope.h"
 #include "mail/msg.h"
 
-#define CLIENT_ZSTD_LEVEL 1                       /* more costs 30 % more time for 2 % less space */
+#define CLIENT_ZSTD_LEVEL 1                   /* more costs 30 % more time for 2 % less space */
 
 struct client;
 struct submission {
@@ -23,7 +23,7 @@ struct submission {
 	struct link    link;
 	uint32_t       sub, parts;
 	uint64_t       size;                      /* raw bytes so far */
-	struct buf     part;                      /* gathers; storage is given back after each message above a page */
+	struct buf     part; /* gathers; storage is given back after each message above a page */
 	bool           committing, refused;
 	uint8_t        verdict;
 	void         (*stored)(struct submission *s, enum stored verdict, uint64_t id); /* from the loop, once after submission_commit() */
@@ -33,10 +33,10 @@ struct client *client_new(struct loop *l, int zstd_level);
 /* Every submission must be finished first.  A link that is still closing frees itself later,
  * from the loop: make a few passes before loop_free(). */
 void           client_free(struct client *c);
-void           client_attach(struct client *c, int sock);     /* a (new) wire to journald; -1: none now */
-bool           client_admits(const struct client *c);         /* journald is there and takes new mail */
+void           client_attach(struct client *c, int sock); /* a (new) wire to journald; -1: none now */
+bool           client_admits(const struct client *c); /* journald is there and takes new mail */
 void           client_on_room(struct client *c, void (*room)(void *ctx), void *ctx);
-bool           client_full(const struct client *c);           /* stop feeding bodies until room() */
+bool           client_full(const struct client *c);       /* stop feeding bodies until room() */
 /* body only, whose wire to journald carries the feed, too.  The descriptors are the callee's. */
 struct client_feed {
 	void (*feed)(void *ctx, const struct msg_feed *f, int ring_fd);
@@ -45,11 +45,20 @@ struct client_feed {
 void           client_on_feed(struct client *c, const struct client_feed *calls, void *ctx);
 
 /* s must be zeroed, or one that was stored, abandoned or finished. */
-void submission_begin(struct submission *s, struct client *c, void (*stored)(struct submission *, enum stored, uint64_t));
+void submission_begin(struct submission *s, struct client *c,
+		      void (*stored)(struct submission *, enum stored, uint64_t));
 void submission_body(struct submission *s, struct span bytes);
-struct submit_info { uint32_t uid, pid; uint8_t kind; uint64_t parent; const struct msg_range *settles; uint16_t settles_n; };
+/* pid 0: this process submits. */
+struct submit_info {
+	uint32_t uid, pid;
+	uint8_t kind;
+	uint64_t parent;
+	const struct msg_range *settles;
+	uint16_t settles_n;
+};
 /* rcpts: packed addresses, count of them.  After it: exactly one stored(). */
-void submission_commit(struct submission *s, struct span sender, struct span packed, uint32_t rcpts, const struct submit_info *info);
+void submission_commit(struct submission *s, struct span sender, struct span packed,
+		       uint32_t rcpts, const struct submit_info *info);
 void submission_abandon(struct submission *s);    /* fine in any state; no stored() after it */
 void submission_fini(struct submission *s);       /* abandons, frees storage */
 /* For body's bounces: a part whose frame exists already goes as it is. */
