@@ -3,7 +3,7 @@
  *   CLOSED      client == NULL                     nobody's; begin may follow
  *   GATHERING   open, parts == 0                   nothing was sent: survives a lost journald
  *   SENDING     open, parts > 0                    parts lie in the journal, without MSG
- *   REFUSED     refused, not committing            swallows the rest of its body; verdict is known
+ *   REFUSED     refused, not committing            swallows the rest of its body
  *   COMMITTING  committing                         SUBMIT was sent: STORED will come
  *   ANSWERING   in `answers`                       its stored() runs in this pass or the next
  *
@@ -427,8 +427,8 @@ static void send_submit(struct submission *s, struct span sender, uint32_t rcpt_
 		.rcpts = rcpts,
 		.size = s->size,
 		.parent = info->parent,
-		.uid = info->pid ? info->uid : c->uid,
-		.pid = info->pid ? info->pid : c->pid,
+		.uid = info->pid ? info->uid : s->client->uid,
+		.pid = info->pid ? info->pid : s->client->pid,
 		.sender_n = (uint16_t)sender.n,
 		.settles_n = info->settles_n,
 		.kind = info->kind,
