@@ -292,7 +292,6 @@ static void pop_package(struct talk_qmtp *t)
 		t->manners = QMTP_EACH;
 	t->first = (t->first + 1) % QMTP_PACKAGES_MAX;
 	t->n--;
-	t->answered = true;
 	if (j && task_is_settled(j))
 		finish_task(t, j);
 	if (t->closing && t->n == 0)
@@ -320,6 +319,7 @@ static void on_answer(struct talk_qmtp *t)
 	}
 	if (p->task)
 		settle(t, p->task, p->first + p->answered, answer);
+	t->answered = true;
 	p->answered++;
 	if (p->answered == p->n)
 		pop_package(t);
