@@ -36,6 +36,9 @@
 #define BOUNCE_AGAIN_S     123
 /* After a replay: a bounce that the last sched asked for may be on its way yet */
 #define BOUNCE_REPLAY_S    10
+/* Tries that a body which died under them may spoil before the schedule counts: a message
+ * that kills it must not do so every other second. */
+#define SPOILT_TRIES       3
 #define AGENT_LOST_WAIT_S  2                      /* start brings it back in about that time */
 /* A larger step of the wall clock suspends expiry for as long */
 #define CLOCK_STEP_S       3600

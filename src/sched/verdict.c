@@ -249,6 +249,13 @@ static uint16_t gather(struct one *ones, uint32_t from, uint32_t n, struct msg_r
 	return k;
 }
 
+/* Its body died on the way: a deferral says nothing about the recipient, and is tried again
+ * soon instead of being written down. */
+static bool is_spoilt(const struct job *j)
+{
+	return j->handle->stale && !j->dying && j->run->attempt < SPOILT_TRIES;
+}
+
 static void tell(struct plan *p, const struct job *j, struct one *ones, uint32_t n)
 {
 	struct msg_range ranges[JOB_RCPTS_MAX];
@@ -259,7 +266,7 @@ static void tell(struct plan *p, const struct job *j, struct one *ones, uint32_t
 				   .ranges = ranges,
 				   .attempt = r->attempt + 1u};
 
-		if (ones[i].told)
+		if (ones[i].told || (o.outcome == OUTCOME_DEFERRED && is_spoilt(j)))
 			continue;
 		if (o.outcome != OUTCOME_DELIVERED)
 			o.text = ones[i].text;
@@ -332,6 +339,7 @@ static void end_job(struct plan *p, struct job *j, struct one *ones, uint32_t n,
 {
 	struct run *r = j->run;
 	uint64_t retry_us = j->retry_s * 1000000;
+	bool spoilt = is_spoilt(j);
 
 	decide(p, j, ones, n);
 	tell(p, j, ones, n);
@@ -343,6 +351,8 @@ static void end_job(struct plan *p, struct job *j, struct one *ones, uint32_t n,
 	}
 	if (r->attempt < UINT16_MAX)
 		r->attempt++;
+	if (spoilt)
+		retry_us = clock_wall_us() + AGENT_LOST_WAIT_S * 1000000ull;
 	run_wait(p, r, due_of_wall(p, retry_us));
 }
 

@@ -53,6 +53,7 @@ struct model { /* of one world, over all its runs */
 };
 struct pending {
 	bool used;
+	bool spoilt; /* its body died: a deferral need not become a STATE */
 	uint32_t role, index;
 	struct msg_deliver d;
 	struct span packed;
@@ -277,7 +278,7 @@ static void do_deliver(void *ctx, uint32_t role, uint32_t index, const struct ms
 	check_delivery(q, d, packed);
 	for (unsigned i = 0; i < PENDING_MAX; i++)
 		if (!q->pending[i].used) {
-			q->pending[i] = (struct pending){true, role, index, *d, keep(packed)};
+			q->pending[i] = (struct pending){true, false, role, index, *d, keep(packed)};
 			return;
 		}
 	unreachable();
@@ -343,10 +344,12 @@ static uint8_t dice_outcome(void)
 	return d < 5 ? OUTCOME_DELIVERED : d < 8 ? OUTCOME_DEFERRED : OUTCOME_FAILED;
 }
 
-static void did(struct letter_model *l, struct span addr, uint8_t outcome)
+static void did(struct letter_model *l, struct span addr, uint8_t outcome, bool spoilt)
 {
 	struct rcpt_model *r = rcpt_of(l, addr);
 
+	if (spoilt && outcome == OUTCOME_DEFERRED)
+		return;
 	r->told = true;
 	r->told_us = clock_mono_us();
 	if (outcome != OUTCOME_DELIVERED)
@@ -371,7 +374,7 @@ static void answer(struct queue *q, struct pending *p)
 				       .text_n = 8};
 
 		if (l)
-			did(l, addr, r.outcome);
+			did(l, addr, r.outcome, was.spoilt);
 		check(buf_add(&b, span_of(&r, sizeof(r))) &&
 		      buf_add(&b, rand_below(2) ? SPAN("text one") : SPAN("text two")));
 	}
@@ -470,6 +473,8 @@ static void make_some(struct queue *q)
 /* It may have submitted some of its bounces and not have said so. */
 static void body_dies(struct queue *q)
 {
+	for (unsigned i = 0; i < PENDING_MAX; i++)
+		q->pending[i].spoilt = true;
 	for (unsigned i = 0; i < BOUNCES_MAX; i++) {
 		if (!q->making[i].used)
 			continue;

@@ -523,6 +523,33 @@ static void a_body_that_is_lost_is_opened_anew(void **state)
 	assert_int_equal(f.closed, 2);
 }
 
+/* What its death spoilt is tried soon, but not for ever: the message may be what kills it. */
+static void deferrals_of_a_lost_body_are_tried_soon(void **state)
+{
+	fake_plan(&f);
+	submit(64, "s@x.example", one_remote, 1);
+	fake_ready(&f, 2);
+	for (unsigned i = 0; i < SPOILT_TRIES; i++) {
+		plan_body(&f.plan, 0, false);
+		plan_body(&f.plan, 0, true);
+		fake_answer(&f, i, OUTCOME_DEFERRED, "body lost");
+		assert_int_equal(f.plan.owed_n, 0);
+		fake_advance(&f, AGENT_LOST_WAIT_S);
+		plan_tick(&f.plan);
+		assert_int_equal(f.deliveries_n, i + 2);
+	}
+	plan_body(&f.plan, 0, false);
+	plan_body(&f.plan, 0, true);
+	fake_answer(&f, SPOILT_TRIES, OUTCOME_DEFERRED, "body lost");
+	fake_settle(&f);
+	fake_advance(&f, 300);
+	plan_tick(&f.plan);
+	assert_int_equal(f.deliveries_n, SPOILT_TRIES + 1);
+	fake_advance(&f, 200);
+	plan_tick(&f.plan);
+	assert_int_equal(f.deliveries_n, SPOILT_TRIES + 2);
+}
+
 static void everything_is_due_on_demand(void **state)
 {
 	fake_plan(&f);
@@ -835,6 +862,7 @@ int main(void)
 		TEST(an_agent_that_is_lost_loses_nothing),
 		TEST(an_agent_never_gets_more_than_it_takes),
 		TEST(a_body_that_is_lost_is_opened_anew),
+		TEST(deferrals_of_a_lost_body_are_tried_soon),
 		TEST(everything_is_due_on_demand),
 		TEST(draining_finishes_and_starts_nothing),
 		TEST(outcomes_that_were_lost_are_sent_again),
