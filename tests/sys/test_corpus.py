@@ -53,10 +53,9 @@ class SmtpSink(threading.Thread):
         conn.close()
 
 
-def smtp_form(body, crlf_in=False):
+def smtp_form(body):
     """What must leave by SMTP for a stored body: CR LF lines, stray CRs as spaces, dots doubled."""
-    body = body.replace(b"\r", b" ")
-    return traffic.SmtpClient.encode(body)
+    return traffic.SmtpClient.encode(body.replace(b"\r\n", b"\n").replace(b"\r", b" "))
 
 
 def main():
