@@ -22,8 +22,7 @@
 #include "core/sandbox.h"
 #include "core/table.h"
 #include "journal/client.h"
-#include "journal/reader.h"
-#include "journal/zip.h"
+#include "journal/fetch.h"
 #include "mail/received.h"
 
 #include <errno.h>
@@ -35,20 +34,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-struct message {                                  /* where its body lies */
-	uint64_t  id, pos, size;
-	uint32_t  parts;
-	bool      looked;                         /* its MSG was read, or can't be */
-	uint64_t *places;                         /* NULL: the first is `first` */
-	uint64_t  first;
-};
-
 struct open {
 	struct agent  *agent;
 	struct link    todo;
 	uint32_t       handle, how;
 	uint32_t       next, until;
-	struct message message;
+	struct located message;
 	bool           failed;
 };
 
@@ -71,7 +62,7 @@ struct bounce {
 	struct body      *body;
 	struct link       link;                   /* in making, until it was committed */
 	struct submission submission;
-	struct message    message;
+	struct located    message;
 	uint64_t          copy_max, copied;
 	uint32_t          next;
 	char             *kept;                   /* settles[], sender, recipient */
@@ -81,10 +72,7 @@ struct bounce {
 struct body {
 	struct body_options o;
 	struct client  *client;
-	struct zip     *zip;
-	char           *raw;                      /* BODY_PART_MAX bytes: the part at hand */
-	struct ring     ring;
-	struct reader  *reader;                   /* NULL: no feed yet */
+	struct fetch    fetch;
 	struct end     *sched;
 	struct link     ends;
 	struct agent    agents[BODY_AGENTS_MAX];
@@ -94,127 +82,16 @@ struct body {
 	bool            closed;
 };
 
-/* ---- reading */
-
-static const char *why_not(enum read_result r)
-{
-	switch (r) {
-	case READ_OK:     return "ok";
-	case READ_END:    return "not durable";
-	case READ_DAMAGE: return "damage";
-	case READ_GONE:   return "gone";
-	case READ_ERROR:  return "read error";
-	}
-	return "?";
-}
-
-static void note_unreadable(const struct message *m, uint64_t pos, const char *why)
-{
-	char id[24], at[24];
-
-	snprintf(id, sizeof(id), "%" PRIu64, m->id);
-	snprintf(at, sizeof(at), "%" PRIu64, pos);
-	log_note("body", "unreadable", "id", id, "pos", at, "why", why, NULL);
-}
-
-static void message_fini(struct message *m)
-{
-	mem_free(m->places);
-	*m = (struct message){0};
-}
-
-/* Where its parts lie, from its MSG; once there is a reader. */
-static bool message_look(struct body *b, struct message *m)
-{
-	struct record    rec;
-	struct msg_view  v;
-	enum read_result r = reader_at(b->reader, m->pos, REC_MSG, m->id, 0, &rec);
-
-	m->looked = true;
-	if (r != READ_OK || !msg_view(&rec.head, rec.body, &v)) {
-		note_unreadable(m, m->pos, why_not(r));
-		return false;
-	}
-	m->size = v.m->size;
-	m->parts = v.m->body_parts;
-	if (m->parts > 0)
-		m->first = msg_position(&v, 0);
-	if (m->parts <= 1)
-		return true;
-	m->places = mem_new(m->parts * sizeof(*m->places));
-	for (uint32_t i = 0; i < m->parts; i++)
-		m->places[i] = msg_position(&v, i);
-	return true;
-}
-
-static uint64_t part_at(const struct message *m, uint32_t number)
-{
-	return m->places ? m->places[number] : m->first;
-}
-
-/* The part's head and frame, in the reader's memory. */
-static bool part_read(struct body *b, const struct message *m, uint32_t number, struct rec_body *ret, struct span *frame)
-{
-	struct record    rec;
-	uint64_t         pos = part_at(m, number);
-	enum read_result r = reader_at(b->reader, pos, REC_BODY, m->id, number, &rec);
-
-	if (r != READ_OK) {
-		note_unreadable(m, pos, why_not(r));
-		return false;
-	}
-	memcpy(ret, rec.body.p, sizeof(*ret));    /* rec_ok() has seen that it is there */
-	*frame = span_from(rec.body, sizeof(*ret));
-	return true;
-}
-
-/* Raw bytes in b->raw. */
-static bool part_decode(struct body *b, const struct message *m, uint32_t number, struct span *ret)
-{
-	struct rec_body h;
-	struct span     frame;
-
-	if (!part_read(b, m, number, &h, &frame))
-		return false;
-	if (h.raw_n > BODY_PART_MAX || !zip_unpack(b->zip, h.codec, h.dict, frame, h.raw_hash, b->raw, h.raw_n)) {
-		note_unreadable(m, part_at(m, number), "frame");
-		return false;
-	}
-	*ret = span_of(b->raw, h.raw_n);
-	return true;
-}
-
 /* ---- the feed */
 
 static void serve(struct body *b, struct agent *a);
 static void make_bounces(void *ctx);
 
-static void forget_feed(struct body *b)
-{
-	reader_free(b->reader);
-	b->reader = NULL;
-	ring_unmap(&b->ring);
-}
-
 static void on_feed(void *ctx, const struct msg_feed *f, int fd)
 {
 	struct body *b = ctx;
-	struct buf   why;
-	int          error = -EBADF;
 
-	forget_feed(b);
-	if (fd >= 0) {
-		error = ring_map(&b->ring, fd);
-		close(fd);
-	}
-	if (error)
-		die(111, "map the ring: %s", strerror(-error));
-	b->reader = reader_new(b->o.disk, &b->ring, f->segment_size, b->o.shard);
-	buf_init(&why, 4096);
-	error = reader_open(b->reader, &why);
-	if (error)
-		die(111, "open the journal: %s: %.*s", strerror(-error), SPAN_ARG(buf_span(&why)));
-	buf_free(&why);
+	fetch_feed(&b->fetch, f, fd);
 	for (unsigned i = 0; i < b->agents_n; i++)
 		serve(b, &b->agents[i]);
 	make_bounces(b);
@@ -233,7 +110,8 @@ static const struct client_feed feed_calls = { .feed = on_feed, .bell = on_bell 
 
 static void say_fail(struct open *o)
 {
-	struct msg_close m = {.role = o->agent->role, .index = o->agent->index, .handle = o->handle};
+	struct msg_close m = {
+		.role = o->agent->role, .index = o->agent->index, .handle = o->handle};
 
 	o->failed = true;
 	wire_send(&o->agent->end->wire, MSG_BODYFAIL, &m, sizeof(m), SPAN_NONE);
@@ -241,10 +119,13 @@ static void say_fail(struct open *o)
 
 static void send_part(struct body *b, struct open *o)
 {
-	struct msg_partdata m = {.handle = o->handle, .number = o->next, .of = o->message.parts, .size = o->message.size};
+	struct msg_partdata m = {.handle = o->handle,
+				 .number = o->next,
+				 .of = o->message.parts,
+				 .size = o->message.size};
 	struct span         raw = SPAN_NONE;
 
-	if (o->next < o->message.parts && !part_decode(b, &o->message, o->next, &raw)) {
+	if (o->next < o->message.parts && !fetch_part(&b->fetch, &o->message, o->next, &raw)) {
 		say_fail(o);
 		return;
 	}
@@ -252,13 +133,13 @@ static void send_part(struct body *b, struct open *o)
 	wire_send(&o->agent->end->wire, MSG_PARTDATA, &m, sizeof(m), raw);
 }
 
-static bool write_parts(struct body *b, const struct message *m, int fd)
+static bool write_parts(struct body *b, const struct located *m, int fd)
 {
 	uint64_t    size = 0;
 	struct span raw;
 
 	for (uint32_t i = 0; i < m->parts; i++) {
-		if (!part_decode(b, m, i, &raw))
+		if (!fetch_part(&b->fetch, m, i, &raw))
 			return false;
 		size += raw.n;
 		while (raw.n > 0) {
@@ -267,28 +148,29 @@ static bool write_parts(struct body *b, const struct message *m, int fd)
 			if (n < 0 && errno == EINTR)
 				continue;
 			if (n <= 0) {
-				note_unreadable(m, part_at(m, i), "no memory for the file");
+				fetch_note(m, m->pos, "no memory for the file");
 				return false;
 			}
 			raw = span_from(raw, (size_t)n);
 		}
 	}
 	if (size != m->size)
-		note_unreadable(m, m->pos, "size");
+		fetch_note(m, m->pos, "size");
 	return size == m->size;
 }
 
 /* -1: can't be had. */
-static int make_file(struct body *b, const struct message *m)
+static int make_file(struct body *b, const struct located *m)
 {
 	int fd = memfd_create("quire-body", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
 	if (fd < 0) {
-		note_unreadable(m, m->pos, "no memfd");
+		fetch_note(m, m->pos, "no memfd");
 		return -1;
 	}
 	if (write_parts(b, m, fd) && lseek(fd, 0, SEEK_SET) == 0 &&
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) ==
+		    0)
 		return fd;
 	close(fd);
 	return -1;
@@ -296,7 +178,8 @@ static int make_file(struct body *b, const struct message *m)
 
 static void send_file(struct body *b, struct open *o)
 {
-	struct msg_bodyfile m = {.handle = o->handle, .size = o->message.size, .id = o->message.id};
+	struct msg_bodyfile m = {
+		.handle = o->handle, .size = o->message.size, .id = o->message.id};
 	int                 fd = make_file(b, &o->message);
 
 	if (fd < 0) {
@@ -309,11 +192,12 @@ static void send_file(struct body *b, struct open *o)
 
 static void serve(struct body *b, struct agent *a)
 {
-	while (a->end && b->reader && !wire_full(&a->end->wire) && !list_is_empty(&a->todo)) {
+	while (a->end && fetch_is_ready(&b->fetch) && !wire_full(&a->end->wire) &&
+	       !list_is_empty(&a->todo)) {
 		struct open *o = owner_of(list_first(&a->todo), struct open, todo);
 
 		if (!o->message.looked)
-			o->failed = !message_look(b, &o->message);
+			o->failed = !fetch_locate(&b->fetch, &o->message);
 		if (o->failed)
 			say_fail(o);
 		else if (o->how == OPEN_FILE)
@@ -342,7 +226,7 @@ static void open_free(struct body *b, struct open *o)
 {
 	list_remove(&o->todo);
 	(void)map_remove(&o->agent->opens, o->handle);
-	message_fini(&o->message);
+	located_fini(&o->message);
 	pool_put(&b->opens, o);
 }
 
@@ -416,7 +300,7 @@ static void on_open(struct wire *w, struct wire_in *in)
 	o->agent = a;
 	o->handle = m->handle;
 	o->how = m->how;
-	o->message = (struct message){.id = m->id, .pos = m->pos};
+	located_init(&o->message, m->id, m->pos);
 	want(b, o, 0);
 }
 
@@ -441,7 +325,7 @@ static void on_want(struct wire *w, struct wire_in *in)
 	if (!o)                                   /* closed meanwhile */
 		return;
 	if (o->how != OPEN_PARTS || m->number >= o->message.parts) {
-		if (o->failed || !o->message.looked)      /* it was told, or asks what it had before it ended */
+		if (o->failed || !o->message.looked) /* it was told so, or was replaced */
 			return;
 		log_note("peer", e->name, "garbage", "want", NULL);
 		wire_close(w);
@@ -454,7 +338,8 @@ static void on_want(struct wire *w, struct wire_in *in)
 
 static void say_bounced(struct body *b, uint64_t parent, enum stored verdict, uint64_t id)
 {
-	struct msg_bounced m = {.parent = parent, .id = id, .verdict = verdict, .pid = (uint32_t)getpid()};
+	struct msg_bounced m = {
+		.parent = parent, .id = id, .verdict = verdict, .pid = (uint32_t)getpid()};
 
 	if (b->sched)
 		wire_send(&b->sched->wire, MSG_BOUNCED, &m, sizeof(m), SPAN_NONE);
@@ -466,7 +351,7 @@ static void bounce_free(struct bounce *bo)
 
 	list_remove(&bo->link);
 	submission_fini(&bo->submission);
-	message_fini(&bo->message);
+	located_fini(&bo->message);
 	mem_free(bo->kept);
 	pool_put(&b->bounces, bo);
 }
@@ -488,11 +373,11 @@ static bool copy_part(struct bounce *bo)
 	struct span     bytes;
 	uint64_t        left = bo->copy_max ? bo->copy_max - bo->copied : UINT64_MAX;
 
-	if (!bo->message.looked && !message_look(b, &bo->message))
+	if (!bo->message.looked && !fetch_locate(&b->fetch, &bo->message))
 		return false;                     /* the text alone */
 	if (bo->next >= bo->message.parts || left == 0)
 		return false;
-	if (!part_read(b, &bo->message, bo->next, &h, &bytes))
+	if (!fetch_frame(&b->fetch, &bo->message, bo->next, &h, &bytes))
 		return false;
 	if (h.raw_n <= left) {
 		part.raw_n = h.raw_n;
@@ -501,7 +386,7 @@ static bool copy_part(struct bounce *bo)
 		part.codec = h.codec;
 		submission_frame(&bo->submission, &part, bytes);
 	} else {
-		if (!part_decode(b, &bo->message, bo->next, &bytes))
+		if (!fetch_part(&b->fetch, &bo->message, bo->next, &bytes))
 			return false;
 		submission_body(&bo->submission, span_until(bytes, left));
 	}
@@ -515,7 +400,7 @@ static void commit_bounce(struct bounce *bo)
 	const struct msg_range *settles = (const struct msg_range *)(const void *)bo->kept;
 	const char             *sender = bo->kept + bo->settles_n * sizeof(*settles);
 	char                    space[sizeof(uint16_t) + UINT16_MAX];
-	struct buf              packed = {.p = space, .cap = sizeof(space), .max = sizeof(space)};
+	struct buf packed = {.p = space, .cap = sizeof(space), .max = sizeof(space)};
 	struct submit_info      info = {
 		     .uid = (uint32_t)getuid(),
 		     .pid = (uint32_t)getpid(),
@@ -526,14 +411,16 @@ static void commit_bounce(struct bounce *bo)
         };
 
 	check(packed_add(&packed, span_of(sender + bo->sender_n, bo->rcpt_n)));
-	submission_commit(&bo->submission, span_of(sender, bo->sender_n), buf_span(&packed), 1, &info);
+	submission_commit(&bo->submission, span_of(sender, bo->sender_n), buf_span(&packed), 1,
+			  &info);
 }
 
 static void make_bounces(void *ctx)
 {
 	struct body *b = ctx;
 
-	while (b->reader && !list_is_empty(&b->making) && !client_full(b->client)) {
+	while (fetch_is_ready(&b->fetch) && !list_is_empty(&b->making) &&
+	       !client_full(b->client)) {
 		struct bounce *bo = owner_of(list_first(&b->making), struct bounce, link);
 
 		if (copy_part(bo))
@@ -590,7 +477,7 @@ static void on_bounce(struct wire *w, struct wire_in *in)
 	memcpy(bo->kept, settles.p, settles.n);
 	memcpy(bo->kept + settles.n, sender.p, sender.n);
 	memcpy(bo->kept + settles.n + sender.n, rcpt.p, rcpt.n);
-	bo->message = (struct message){.id = m->id, .pos = m->pos};
+	located_init(&bo->message, m->id, m->pos);
 	if (!begin_bounce(bo, tail)) {
 		say_bounced(b, m->id, STORED_LATER, 0);
 		bounce_free(bo);
@@ -703,12 +590,10 @@ struct body *body_new(const struct body_options *o)
 	struct body *b = mem_new(sizeof(*b));
 
 	b->o = *o;
-	b->ring = (struct ring){.fd = -1, .fd_read = -1};
+	fetch_init(&b->fetch, o->disk, o->shard);
 	b->client = client_new(o->loop, o->zstd_level);
 	client_on_feed(b->client, &feed_calls, b);
 	client_on_room(b->client, make_bounces, b);
-	b->zip = zip_new(o->zstd_level);
-	b->raw = mem_new(BODY_PART_MAX);
 	list_init(&b->ends);
 	list_init(&b->making);
 	pool_init(&b->opens, sizeof(struct open), BODY_OPENS_MAX);
@@ -740,9 +625,7 @@ void body_free(struct body *b)
 	for (unsigned i = 0; i < b->agents_n; i++)
 		map_fini(&b->agents[i].opens);
 	client_free(b->client);
-	forget_feed(b);
-	zip_free(b->zip);
-	mem_free(b->raw);
+	fetch_fini(&b->fetch);
 	pool_fini(&b->opens);
 	pool_fini(&b->bounces);
 	mem_free(b);

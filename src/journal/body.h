@@ -21,8 +21,8 @@
 #include "core/disk.h"
 #include "mail/role.h"
 
-#define BODY_OPENS_MAX   (1u << 17)               /* handles at a time: more than concurrencies can be */
-#define BODY_BOUNCES_MAX 1024                     /* being made; more are answered STORED_LATER */
+#define BODY_OPENS_MAX   (1u << 17)      /* handles at a time: more than concurrencies can be */
+#define BODY_BOUNCES_MAX 1024                   /* being made; more are answered STORED_LATER */
 #define BODY_AGENTS_MAX  128
 
 struct body_options {

@@ -26,14 +26,15 @@ struct submission {
 	struct buf     part; /* gathers; storage is given back after each message above a page */
 	bool           committing, refused;
 	uint8_t        verdict;
-	void         (*stored)(struct submission *s, enum stored verdict, uint64_t id); /* from the loop, once after submission_commit() */
+	/* From the loop, once after submission_commit(). */
+	void         (*stored)(struct submission *s, enum stored verdict, uint64_t id);
 };
 
 struct client *client_new(struct loop *l, int zstd_level);
 /* Every submission must be finished first.  A link that is still closing frees itself later,
  * from the loop: make a few passes before loop_free(). */
 void           client_free(struct client *c);
-void           client_attach(struct client *c, int sock); /* a (new) wire to journald; -1: none now */
+void           client_attach(struct client *c, int sock); /* a new wire to journald, or -1 */
 bool           client_admits(const struct client *c); /* journald is there and takes new mail */
 void           client_on_room(struct client *c, void (*room)(void *ctx), void *ctx);
 bool           client_full(const struct client *c);       /* stop feeding bodies until room() */

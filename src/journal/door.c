@@ -38,7 +38,7 @@
 #include <unistd.h>
 
 #define ANSWER_MAX 300
-#define RAW_MAX    (BODY_PART_MAX + SUBMIT_CHUNK_MAX + RECEIVED_MAX)  /* a part, and what came with its last byte */
+#define RAW_MAX    (BODY_PART_MAX + SUBMIT_CHUNK_MAX + RECEIVED_MAX) /* a part and the next */
 
 struct user {                                     /* lives while somebody of it is here */
 	uint32_t      uid, active, waiting;
@@ -193,7 +193,8 @@ static bool give_rcpts(struct guest *g)
 
 static bool give_submit(struct guest *g)
 {
-	if (!settle(g, deposit_submit(&g->deposit, &g->submit, span_of(g->sender, g->submit.sender_n))))
+	if (!settle(g, deposit_submit(&g->deposit, &g->submit,
+				      span_of(g->sender, g->submit.sender_n))))
 		return false;
 	g->owes_submit = false;
 	return true;
@@ -409,7 +410,8 @@ static void begin(struct guest *g)
 	turn_init(&g->turn, on_turn);
 	timer_init(&g->day, on_day_over);
 	timer_set(d->loop, &g->day, DOOR_TIME_MS);
-	g->submit = (struct msg_submit){.uid = g->user->uid, .pid = g->pid, .kind = SUBMIT_LOCAL};
+	g->submit =
+		(struct msg_submit){.uid = g->user->uid, .pid = g->pid, .kind = SUBMIT_LOCAL};
 	deposit_open(&g->deposit, d->store, &g->user->source, on_stored);
 	stream_init(&g->stream, d->loop, &calls);
 	stream_take(&g->stream, g->fd);
@@ -441,7 +443,8 @@ static void run_seat(struct deferred *def)
 static void turn_away(int fd, const char *why)
 {
 	char text[ANSWER_MAX];
-	int  n = snprintf(text, sizeof(text), "%c%d %s", submit_letter(SUBMIT_LATER), SUBMIT_LATER, why);
+	int n = snprintf(text, sizeof(text), "%c%d %s", submit_letter(SUBMIT_LATER),
+			 SUBMIT_LATER, why);
 	char line[ANSWER_MAX + 8];
 
 	n = snprintf(line, sizeof(line), "%d:%s,", n, text);
@@ -481,7 +484,8 @@ static void take(void *ctx, int fd)
 	seat(d);
 }
 
-struct door *door_new(struct loop *l, int fd, struct store *s, struct packer *p, uint32_t alias_uid)
+struct door *door_new(struct loop *l, int fd, struct store *s, struct packer *p,
+		      uint32_t alias_uid)
 {
 	struct door *d = mem_new(sizeof(*d));
 

@@ -27,29 +27,21 @@
 #include "core/file.h"
 #include "core/log.h"
 #include "core/pool.h"
-#include "core/sandbox.h"
 #include "core/table.h"
-#include "journal/client.h"
 #include "journal/door.h"
 #include "journal/format.h"
+#include "journal/opening.h"
 #include "journal/packer.h"
 #include "journal/store.h"
 
 #include <errno.h>
-#include <pwd.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define ENTRIES_MAX   (1u << 20)                  /* open submissions of all peers: more than descriptors can be */
-#define RING_MIN      (8 * 1024 * 1024)           /* a batch is an eighth of it: it must hold any part, any outcome */
-#define SEGMENT_MIN   (4 * 1024 * 1024)           /* the same: two batches fit a segment */
-#define LOCK_TRIES    12                          /* a killed one's lock can outlive it: 3 seconds, with the disk's own tries */
-#define RECV_BUFS     64                          /* for run/submit: 1 MiB */
-#define DESCRIPTORS   4096                        /* door.h's guests, segments, peers */
+#define ENTRIES_MAX   (1u << 20) /* open submissions: more than descriptors can be */
 #define SPACE_MS      5000                        /* how old the known free space may be */
 #define DRAIN_LOOK_MS 20
 #define FULL_LOOK_MS  1000                        /* is there room on the disk again */
@@ -78,15 +70,13 @@ struct entry {
 
 struct journald {
 	struct journald_options o;
-	struct journal_end      end;
-	struct ring             ring;
-	struct commit          *commit;
+	struct opening          in;
 	struct store            store;
 	struct packer          *packer;
 	struct door            *door;
 	struct link             peers;
 	struct pool             entries;
-	uint64_t                recovered, space_known_ms;
+	uint64_t                space_known_ms;
 	bool                    admits, draining, drained, closed;
 	uint64_t                drain_end_ms;
 	struct timer            drain_look, full_look;
@@ -118,7 +108,7 @@ static void look_at_admission(void *ctx)
 	struct journald *j = ctx;
 	bool             admits = !j->closed && store_admits(&j->store);
 
-	atomic_store(&j->ring.head->full, store_is_full(&j->store));
+	atomic_store(&j->in.ring.head->full, store_is_full(&j->store));
 	if (store_is_full(&j->store) && !j->closed && !timer_is_set(&j->full_look))
 		timer_set(j->o.loop, &j->full_look, FULL_LOOK_MS);
 	if (admits == j->admits)
@@ -243,7 +233,7 @@ static bool do_submit(struct peer *p, const void *body, struct span tail)
 		say_stored(p, m->sub, STORED_LATER, 0);
 		return true;
 	}
-	if (e->deposit.committing)                /* its number is taken: that is no peer of ours */
+	if (e->deposit.committing)            /* its number is taken: that is no peer of ours */
 		return true;
 	if (e->deposit.refused) {                 /* TOLD */
 		entry_free(e);
@@ -273,7 +263,8 @@ static bool do_abandon(struct peer *p, const void *body, struct span tail)
 /* ---- what sched says */
 
 /* The head of the outcome at the front of s, and all of its bytes; false: nonsense. */
-static bool cut_outcome(struct span *s, struct msg_outcome *ret, struct span *ret_ranges, struct span *ret_text)
+static bool cut_outcome(struct span *s, struct msg_outcome *ret, struct span *ret_ranges,
+			struct span *ret_text)
 {
 	struct span rest = *s;
 	size_t      n;
@@ -282,7 +273,8 @@ static bool cut_outcome(struct span *s, struct msg_outcome *ret, struct span *re
 		return false;
 	memcpy(ret, span_cut(&rest, sizeof(*ret)).p, sizeof(*ret));
 	n = ret->ranges_n * sizeof(struct msg_range) + ret->text_n;
-	if (rest.n < MSG_PAD8(n) || ret->outcome < OUTCOME_DELIVERED || ret->outcome > OUTCOME_DROPPED || !ret->id)
+	if (rest.n < MSG_PAD8(n) || ret->outcome < OUTCOME_DELIVERED ||
+	    ret->outcome > OUTCOME_DROPPED || !ret->id)
 		return false;
 	*ret_ranges = span_cut(&rest, ret->ranges_n * sizeof(struct msg_range));
 	*ret_text = span_cut(&rest, ret->text_n);
@@ -294,7 +286,8 @@ static bool cut_outcome(struct span *s, struct msg_outcome *ret, struct span *re
 	return true;
 }
 
-static bool add_state(struct journald *j, const struct msg_outcome *o, struct span ranges, struct span text)
+static bool add_state(struct journald *j, const struct msg_outcome *o, struct span ranges,
+		      struct span text)
 {
 	struct rec_head  h = {.type = REC_STATE, .version = REC_LAYOUT, .id = o->id};
 	struct rec_state s = {
@@ -317,7 +310,8 @@ static bool do_outcomes(struct peer *p, const void *body, struct span tail)
 
 	while (rest.n > 0) {
 		if (!cut_outcome(&rest, &o, &ranges, &text) ||
-		    rec_size(sizeof(struct rec_state) + ranges.n + text.n) > commit_record_max(p->j->commit)) {
+		    rec_size(sizeof(struct rec_state) + ranges.n + text.n) >
+			    commit_record_max(p->j->in.commit)) {
 			log_note("peer", p->name, "garbage", "outcomes", NULL);
 			wire_close(&p->wire);
 			break;
@@ -341,7 +335,7 @@ static bool do_credit(struct peer *p, const void *body, struct span tail)
 
 static const struct task {
 	uint16_t type;
-	bool   (*run)(struct peer *p, const void *body, struct span tail);    /* false: no room, again later */
+	bool   (*run)(struct peer *p, const void *body, struct span tail); /* false: no room */
 } tasks[] = {
 	{ MSG_PART,     do_part },
 	{ MSG_RCPTS,    do_rcpts },
@@ -359,7 +353,8 @@ static const struct task *task_of(uint16_t type)
 	unreachable();
 }
 
-static void keep(struct peer *p, uint16_t type, const void *body, size_t body_n, struct span tail)
+static void keep(struct peer *p, uint16_t type, const void *body, size_t body_n,
+		 struct span tail)
 {
 	buf_clear(&p->kept);
 	if (!buf_add(&p->kept, span_of(body, body_n)) || !buf_add(&p->kept, tail))
@@ -446,13 +441,13 @@ static bool give_feed(struct peer *p)
 {
 	struct journald *j = p->j;
 	struct msg_feed  m = {
-		.ring_size = j->ring.size,
-		.segment_size = j->o.segment_size,
-		.recovered = j->recovered,
-		.epoch = commit_epoch(j->commit),
+		.ring_size = j->in.ring.size,
+		.segment_size = j->in.segment_size,
+		.recovered = j->in.recovered,
+		.epoch = commit_epoch(j->in.commit),
 		.shard = j->o.shard,
 	};
-	int ring = ring_reader_fd(&j->ring), bell;
+	int ring = ring_reader_fd(&j->in.ring), bell;
 
 	p->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	bell = p->bell < 0 ? -1 : dup(p->bell);
@@ -530,7 +525,8 @@ static void on_moved(void *ctx, uint64_t durable)
 		struct peer *p = owner_of(l, struct peer, link);
 
 		/* EAGAIN: it has not looked for 2^64 batches; it will. */
-		if (p->bell >= 0 && !p->superseded && write(p->bell, &one, sizeof(one)) < 0 && errno != EAGAIN)
+		if (p->bell >= 0 && !p->superseded && write(p->bell, &one, sizeof(one)) < 0 &&
+		    errno != EAGAIN)
 			log_note("peer", p->name, "trouble", "bell", NULL);
 	}
 	if (store_is_full(&j->store) == j->admits)
@@ -556,138 +552,35 @@ static const struct commit_calls commit_calls = {
 	.failed = on_failed,
 };
 
-/* ---- start */
-
-static const char *const recovered_names[] = {
-	[RECOVERED_EMPTY] = "empty",
-	[RECOVERED_CLEAN] = "clean",
-	[RECOVERED_TORN] = "torn",
-	[RECOVERED_AMBIGUOUS] = "ambiguous",
-	[RECOVERED_DAMAGED] = "damaged",
-	[RECOVERED_FAILED] = "failed",
-};
-
-static bool say(struct buf *why, const char *what, int error)
-{
-	if (!buf_fmt(why, "%s: %s", what, strerror(-error)))
-		log_note("trouble", what, NULL);
-	return false;
-}
-
-static bool lock(struct journald *j, struct buf *why)
-{
-	int error = -EWOULDBLOCK;
-
-	for (int i = 0; i < LOCK_TRIES && error == -EWOULDBLOCK; i++)
-		error = j->o.disk->calls->lock(j->o.disk);
-	if (error == -EWOULDBLOCK) {
-		if (!buf_add(why, SPAN("journal is in use by another quire-journald")))
-			log_note("trouble", "journal is in use", NULL);
-		return false;
-	}
-	return error == 0 || say(why, "lock journal", error);
-}
-
-static void note_recovery(struct journald *j, enum recovered how)
-{
-	char epoch[24], end[24], from[24], to[24];
-
-	snprintf(epoch, sizeof(epoch), "%llu", (unsigned long long)j->end.epoch);
-	snprintf(end, sizeof(end), "%llu", (unsigned long long)j->end.end);
-	log_note("journal", "recovered", "how", recovered_names[how], "epoch", epoch, "end", end, NULL);
-	if (how != RECOVERED_AMBIGUOUS && how != RECOVERED_DAMAGED)
-		return;
-	snprintf(from, sizeof(from), "%llu", (unsigned long long)j->end.damage_from);
-	snprintf(to, sizeof(to), "%llu", (unsigned long long)j->end.damage_to);
-	log_line("journald: WARNING: journal %s, positions %s to %s: %.*s", recovered_names[how], from, to,
-	         SPAN_ARG(buf_span(&j->end.why)));
-}
-
-static bool recover(struct journald *j, enum recovered *how, struct buf *why)
-{
-	*how = journal_recover(j->o.disk, &j->end);
-	if (*how == RECOVERED_FAILED) {
-		if (!buf_add(why, buf_span(&j->end.why)))
-			log_note("journal", "failed", NULL);
-		return false;
-	}
-	note_recovery(j, *how);
-	if (*how != RECOVERED_EMPTY && j->end.segment_size != j->o.segment_size) {
-		log_note("journal", "kept", "why", "segments keep the size they were made with", NULL);
-		j->o.segment_size = j->end.segment_size;
-	}
-	return true;
-}
-
-static void note_how(struct journald *j, bool direct, const char *why_not)
-{
-	const char *no_ring = loop_why_not_uring(j->o.loop);
-
-	atomic_store(&j->ring.head->direct, direct);
-	atomic_store(&j->ring.head->uring, no_ring == NULL);
-	log_note("journal", "open", "loop", loop_name(j->o.loop), "writes", direct ? "direct" : "buffered", "why",
-	         direct ? "ok" : why_not, no_ring ? "uring" : NULL, no_ring, NULL);
-}
-
-static uint64_t at_least(uint64_t n, uint64_t min, const char *what)
-{
-	char text[24];
-
-	if (n >= min)
-		return n;
-	snprintf(text, sizeof(text), "%llu", (unsigned long long)min);
-	log_note("control", what, "used", text, NULL);
-	return min;
-}
-
-static bool open_journal(struct journald *j, struct buf *why, bool *for_good)
-{
-	enum recovered how;
-	const char    *why_not = "refused";
-	bool           direct;
-	int            error;
-
-	j->o.segment_size = at_least(j->o.segment_size, SEGMENT_MIN, "segmentsize");
-	j->o.ring_size = at_least(j->o.ring_size, RING_MIN, "ringsize");
-	if (!lock(j, why) || !recover(j, &how, why))
-		return false;
-	*for_good = false;                        /* what fails from here on may pass */
-	error = ring_make(&j->ring, j->o.ring_size, j->o.segment_size);
-	if (error)
-		return say(why, "control/ringsize: ring of recent batches", error);
-	direct = disk_direct_works(j->o.disk, &why_not);
-	error = commit_open(&j->commit, j->o.loop, j->o.disk, &j->ring, &j->end, j->o.segment_size, j->o.shard, direct,
-	                    &commit_calls, j);
-	if (error)
-		return say(why, "open a segment in journal", error);
-	note_how(j, direct, why_not);
-	atomic_store(&j->ring.head->damaged, how == RECOVERED_AMBIGUOUS || how == RECOVERED_DAMAGED);
-	j->recovered = ring_durable(&j->ring);
-	return true;
-}
+/* ---- begin */
 
 static void on_drain_look(struct timer *t);
 
-struct journald *journald_new(const struct journald_options *o, struct buf *why, bool *ret_for_good)
+struct journald *journald_new(const struct journald_options *o, struct buf *why,
+			      bool *ret_for_good)
 {
 	struct journald *j = mem_new(sizeof(*j));
 
 	j->o = *o;
-	j->ring = (struct ring){.fd = -1, .fd_read = -1};
+	j->in = (struct opening){
+		.loop = o->loop,
+		.disk = o->disk,
+		.shard = o->shard,
+		.segment_size = o->segment_size,
+		.ring_size = o->ring_size,
+	};
 	list_init(&j->peers);
 	pool_init(&j->entries, sizeof(struct entry), ENTRIES_MAX);
 	timer_init(&j->drain_look, on_drain_look);
 	timer_init(&j->full_look, on_full_look);
-	*ret_for_good = true;
-	if (!open_journal(j, why, ret_for_good)) {
-		ring_unmap(&j->ring);
-		journal_end_fini(&j->end);
+	if (!opening_run(&j->in, &commit_calls, j, why)) {
+		*ret_for_good = j->in.for_good;
 		mem_free(j);
 		return NULL;
 	}
-	store_init(&j->store, o->loop, &j->ring, o->shard, look_at_admission, j);
-	j->store.commit = j->commit;
-	j->store.epoch = commit_epoch(j->commit);
+	store_init(&j->store, o->loop, &j->in.ring, o->shard, look_at_admission, j);
+	j->store.commit = j->in.commit;
+	j->store.epoch = commit_epoch(j->in.commit);
 	look_at_space(j);
 	if (o->submit_fd >= 0) {
 		j->packer = packer_new(o->loop, o->zstd_level);
@@ -719,7 +612,8 @@ static void on_drain_look(struct timer *t)
 
 	if (j->drained)
 		return;
-	if (late || (feeds_are_gone(j) && j->store.committing == 0 && commit_is_idle(j->commit))) {
+	if (late ||
+	    (feeds_are_gone(j) && j->store.committing == 0 && commit_is_idle(j->in.commit))) {
 		j->drained = true;
 		if (j->o.drained)
 			j->o.drained(j->o.ctx);
@@ -753,7 +647,7 @@ void journald_close(struct journald *j)
 
 bool journald_is_closed(const struct journald *j)
 {
-	if (!j->closed || !list_is_empty(&j->peers) || !commit_is_idle(j->commit))
+	if (!j->closed || !list_is_empty(&j->peers) || !commit_is_idle(j->in.commit))
 		return false;
 	if (!j->door || !door_is_closed(j->door))
 		return !j->door;
@@ -771,94 +665,8 @@ void journald_free(struct journald *j)
 	check(journald_is_closed(j));
 	door_free(j->door);
 	packer_free(j->packer);
-	commit_free(j->commit);
 	store_fini(&j->store);
-	ring_unmap(&j->ring);
-	journal_end_fini(&j->end);
+	opening_undo(&j->in);
 	pool_fini(&j->entries);
 	mem_free(j);
-}
-
-/* ---- the process */
-
-static void on_role_peer(struct role *r, uint32_t role, uint32_t index, int fd)
-{
-	journald_peer(r->ctx, role, index, fd);
-}
-
-static void on_role_drain(struct role *r)
-{
-	journald_drain(r->ctx);
-}
-
-static const struct role_calls role_calls = {
-	.peer = on_role_peer,
-	.drain = on_role_drain,
-};
-
-static void on_drained(void *ctx)
-{
-	loop_stop(ctx);
-}
-
-static uint32_t alias_uid(const struct role *r)
-{
-	struct passwd *pw = r->privileged ? getpwnam("alias") : NULL;
-
-	return pw ? (uint32_t)pw->pw_uid : DOOR_NO_ALIAS;
-}
-
-static int submit_listener(const struct role *r)
-{
-	for (unsigned i = 0; i < r->listeners_n; i++)
-		if (r->listeners[i].kind == LISTEN_SUBMIT)
-			return r->listeners[i].fd;
-	return -1;
-}
-
-static void enter_sandbox(const struct role *r)
-{
-	char path[4096];
-
-	snprintf(path, sizeof(path), "%s/journal/%u", r->home, r->shard);
-	sandbox_enter(SANDBOX_JOURNAL, path);
-}
-
-void journald_run(struct role *r)
-{
-	struct journald_options o = {
-		.dir_fd = r->files[FILE_JOURNAL_DIR],
-		.submit_fd = submit_listener(r),
-		.segment_size = control_setting(r->control, "segmentsize"),
-		.ring_size = control_setting(r->control, "ringsize"),
-		.zstd_level = (int)(int64_t)control_setting(r->control, "zstdlevel"),
-		.shard = r->shard,
-		.alias_uid = alias_uid(r),
-		.drained = on_drained,
-	};
-	struct journald *j;
-	struct buf       why;
-	bool             for_good;
-
-	if (o.dir_fd < 0)
-		role_trouble(r, "quire-start sent no journal directory");
-	if (!fd_raise_limit(DESCRIPTORS))
-		log_note("trouble", "few descriptors", NULL);
-	enter_sandbox(r);
-	buf_init(&why, 4096);
-	o.loop = loop_new(LOOP_AUTO, RECV_BUFS);
-	o.ctx = o.loop;
-	o.disk = disk_real_new(o.loop, o.dir_fd);
-	j = journald_new(&o, &why, &for_good);
-	if (!j && for_good)
-		role_trouble(r, "%s/journal/%u: %.*s", r->home, r->shard, SPAN_ARG(buf_span(&why)));
-	if (!j)
-		die(111, "%s/journal/%u: %.*s", r->home, r->shard, SPAN_ARG(buf_span(&why)));
-	role_watch(r, o.loop, &role_calls, j);
-	for (unsigned i = 0; i < r->peers_n; i++)
-		journald_peer(j, r->peers[i].role, r->peers[i].index, r->peers[i].fd);
-	role_ready(r);
-	loop_run(o.loop);
-	log_flush();
-	_exit(0);                                 /* all that counts is on the disk */
 }

@@ -18,14 +18,14 @@
 #include "core/disk.h"
 #include "mail/role.h"
 
-#define JOURNALD_DRAIN_MS 5000                    /* for sched and what commits; then it ends anyway */
+#define JOURNALD_DRAIN_MS 5000             /* for sched and what commits; then it ends anyway */
 
 struct journald_options {
 	struct loop *loop;
 	struct disk *disk;                        /* the journal's directory; with the loop */
-	int          dir_fd;                      /* of the same, for its free space; -1: unknown */
+	int          dir_fd;                  /* of the same, for its free space; -1: unknown */
 	int          submit_fd;                   /* listening, or -1; owned from then on */
-	uint64_t     segment_size, ring_size;     /* of a new journal; an old one keeps its segment size */
+	uint64_t     segment_size, ring_size; /* an old journal keeps its own */
 	uint32_t     shard, alias_uid;            /* alias_uid: see door.h */
 	int          zstd_level;                  /* for run/submit */
 	void       (*drained)(void *ctx);         /* after journald_drain(), once */
@@ -33,9 +33,10 @@ struct journald_options {
 };
 struct journald;
 /* NULL: can't be, *why is one line for a person; for good: no use to try again. */
-struct journald *journald_new(const struct journald_options *o, struct buf *why, bool *ret_for_good);
+struct journald *journald_new(const struct journald_options *o, struct buf *why,
+			      bool *ret_for_good);
 void journald_peer(struct journald *j, uint32_t role, uint32_t index, int fd);
-void journald_drain(struct journald *j);          /* no new mail; drained() once everything is on the disk */
+void journald_drain(struct journald *j); /* no new mail; drained() when all is durable */
 /* The end, without draining: passes until journald_is_closed(), then free. */
 void journald_close(struct journald *j);
 bool journald_is_closed(const struct journald *j);

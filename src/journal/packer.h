@@ -24,7 +24,7 @@ struct pack_job {
 struct packer;
 /* After the sandbox was entered: the thread inherits it. */
 struct packer *packer_new(struct loop *l, int zstd_level);
-void           packer_free(struct packer *p);     /* ends the thread; done() of what it had is never called */
+void           packer_free(struct packer *p); /* ends the thread; no done() follows */
 /* The loop's side of it ends; packer_free() may follow once packer_is_closed(). */
 void           packer_close(struct packer *p);
 bool           packer_is_closed(const struct packer *p);

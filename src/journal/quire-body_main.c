@@ -5,6 +5,6 @@ int main(int argc, char **argv)
 {
 	static struct role role;
 
-	role_begin(&role, "body", "reads bodies out of the journal and hands them to those who deliver", argc, argv);
+	role_begin(&role, "body", "hands bodies out of the journal to agents", argc, argv);
 	body_run(&role);
 }

@@ -5,6 +5,6 @@ int main(int argc, char **argv)
 {
 	static struct role role;
 
-	role_begin(&role, "journald", "keeps the journal: takes mail and outcomes, and answers when they are on the disk", argc, argv);
+	role_begin(&role, "journald", "takes mail and outcomes into the journal", argc, argv);
 	journald_run(&role);
 }

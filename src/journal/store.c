@@ -17,7 +17,7 @@
  *                                   commit path keeps segments in reserve for them
  *   no credit, draining             REFUSED at the MSG, STORED_LATER
  *   wrong numbers, sums, addresses  REFUSED, STORED_BAD, and one line in the log
- *   the sender is lost              CLOSED: parts without MSG, or a message nobody hears about */
+ *   the sender is lost              CLOSED: parts without MSG, or a message nobody hears of */
 #include "journal/store.h"
 
 #include "core/clock.h"
@@ -31,10 +31,11 @@
 
 #define SEQ_MAX      ((1ull << (ID_SEQ_BITS)) - 1)
 #define FRAME_MAX    (BODY_PART_MAX + BODY_PART_MAX / 128 + 1024)     /* zip's bound */
-#define RCPT_IS_MANY (RCPT_PART_MAX / 2)          /* the first part of so long a list is large already */
-#define LOOK_MS      200                          /* who waits for a segment that can't be had hears so */
+#define RCPT_IS_MANY (RCPT_PART_MAX / 2) /* the first part of so long a list is large already */
+#define LOOK_MS      200                /* who waits for a segment that can't be had hears so */
 
-static_check(sizeof(struct rec_msg) + STORE_PARTS_MAX * 8 + UINT16_MAX * sizeof(struct msg_range) + ADDR_MAX <=
+static_check(sizeof(struct rec_msg) + STORE_PARTS_MAX * 8 +
+		     UINT16_MAX * sizeof(struct msg_range) + ADDR_MAX <=
 	     REC_MAX);
 
 /* ---- what is common */
@@ -74,9 +75,12 @@ static void on_look(struct timer *t)
 	timer_set(s->loop, &s->look, LOOK_MS);
 }
 
-void store_init(struct store *s, struct loop *l, struct ring *r, uint32_t shard, void (*changed)(void *ctx), void *ctx)
+void store_init(struct store *s, struct loop *l, struct ring *r, uint32_t shard,
+		void (*changed)(void *ctx), void *ctx)
 {
-	*s = (struct store){.loop = l, .ring = r, .shard = shard, .changed = changed, .ctx = ctx};
+	*s = (struct store){.loop = l, .ring = r, .shard = shard};
+	s->changed = changed;
+	s->ctx = ctx;
 	s->total_max = STORE_TOTAL_MIN;
 	list_init(&s->turns);
 	deferred_init(&s->run_turns, run_turns);
@@ -145,7 +149,8 @@ bool store_is_full(const struct store *s)
 
 bool store_admits(const struct store *s)
 {
-	return !s->draining && s->credit.messages > 0 && s->credit.bytes > 0 && !store_is_full(s);
+	return !s->draining && s->credit.messages > 0 && s->credit.bytes > 0 &&
+	       !store_is_full(s);
 }
 
 static size_t record_bytes(const struct span *pieces, int pieces_n)
@@ -157,8 +162,8 @@ static size_t record_bytes(const struct span *pieces, int pieces_n)
 	return rec_size(n);
 }
 
-bool store_add(struct store *s, struct rec_head *h, const struct span *pieces, int pieces_n, unsigned flags,
-               uint64_t *ret_pos)
+bool store_add(struct store *s, struct rec_head *h, const struct span *pieces, int pieces_n,
+	       unsigned flags, uint64_t *ret_pos)
 {
 	uint64_t pos;
 
@@ -214,7 +219,8 @@ static void on_durable(struct waiter *w);
 static void count_open(struct store *s, int by)
 {
 	s->deposits += (uint32_t)by;
-	atomic_store_explicit(&s->ring->head->open_submissions, s->deposits, memory_order_relaxed);
+	atomic_store_explicit(&s->ring->head->open_submissions, s->deposits,
+			      memory_order_relaxed);
 }
 
 static void count(_Atomic uint64_t *what, uint64_t by)
@@ -222,7 +228,8 @@ static void count(_Atomic uint64_t *what, uint64_t by)
 	atomic_fetch_add_explicit(what, by, memory_order_relaxed);
 }
 
-void deposit_open(struct deposit *d, struct store *s, struct source *from, void (*stored)(struct deposit *d))
+void deposit_open(struct deposit *d, struct store *s, struct source *from,
+		  void (*stored)(struct deposit *d))
 {
 	*d = (struct deposit){.store = s, .source = from, .stored = stored};
 	waiter_init(&d->waiter, on_durable);
@@ -305,13 +312,13 @@ static uint64_t id_of(struct deposit *d)
 	if (d->id)
 		return d->id;
 	if (s->seq == SEQ_MAX)
-		die(111, "all ids of this start are used up");        /* the next start has a new epoch */
+		die(111, "all ids of this start are used up"); /* the next has others */
 	d->id = id_make(s->epoch, ++s->seq, s->shard);
 	return d->id;
 }
 
-static enum put add_part(struct deposit *d, enum rec_type type, struct places *places, const struct span *pieces,
-                         unsigned flags)
+static enum put add_part(struct deposit *d, enum rec_type type, struct places *places,
+			 const struct span *pieces, unsigned flags)
 {
 	size_t          n = record_bytes(pieces, 2);
 	struct rec_head h = {.type = (uint8_t)type, .version = REC_LAYOUT, .number = places->n};
@@ -343,7 +350,8 @@ static bool part_is_sound(const struct deposit *d, const struct msg_part *m, str
 
 enum put deposit_part(struct deposit *d, const struct msg_part *m, struct span frame)
 {
-	struct rec_body b = {.raw_n = m->raw_n, .dict = m->dict, .raw_hash = m->raw_hash, .codec = m->codec};
+	struct rec_body b = {
+		.raw_n = m->raw_n, .dict = m->dict, .raw_hash = m->raw_hash, .codec = m->codec};
 	struct span     pieces[2] = {span_of(&b, sizeof(b)), frame};
 	bool            is_large = m->number > 0 || m->raw_n == BODY_PART_MAX;
 	enum put        put;
@@ -360,12 +368,14 @@ enum put deposit_part(struct deposit *d, const struct msg_part *m, struct span f
 	return put;
 }
 
-static bool rcpts_are_sound(const struct deposit *d, const struct msg_rcpts *m, struct span packed)
+static bool rcpts_are_sound(const struct deposit *d, const struct msg_rcpts *m,
+			    struct span packed)
 {
 	struct span rest = packed, addr;
 	uint32_t    n = 0;
 
-	if (m->number != d->rcpt.n || packed.n > RCPT_PART_MAX || m->count > UINT32_MAX - d->rcpts)
+	if (m->number != d->rcpt.n || packed.n > RCPT_PART_MAX ||
+	    m->count > UINT32_MAX - d->rcpts)
 		return false;
 	for (; packed_next(&rest, &addr); n++)
 		if (addr.n > ADDR_MAX)
@@ -391,13 +401,16 @@ enum put deposit_rcpts(struct deposit *d, const struct msg_rcpts *m, struct span
 	return put;
 }
 
-static bool submit_is_sound(const struct deposit *d, const struct msg_submit *m, struct span rest)
+static bool submit_is_sound(const struct deposit *d, const struct msg_submit *m,
+			    struct span rest)
 {
 	struct span settles = span_from(rest, m->sender_n);
 
-	if (m->body_parts != d->body.n || m->rcpt_parts != d->rcpt.n || m->rcpts != d->rcpts || m->size != d->size)
+	if (m->body_parts != d->body.n || m->rcpt_parts != d->rcpt.n || m->rcpts != d->rcpts ||
+	    m->size != d->size)
 		return false;
-	if (m->sender_n > ADDR_MAX || rest.n != m->sender_n + m->settles_n * sizeof(struct msg_range))
+	if (m->sender_n > ADDR_MAX ||
+	    rest.n != m->sender_n + m->settles_n * sizeof(struct msg_range))
 		return false;
 	if (m->kind > SUBMIT_BOUNCE || (m->kind == SUBMIT_BOUNCE) != d->source->exempt)
 		return false;

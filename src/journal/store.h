@@ -15,9 +15,9 @@
 #include "core/list.h"
 #include "journal/commit.h"
 
-#define STORE_PARTS_MAX    60000                  /* of one message: 15 GiB of body; its MSG must stay below REC_MAX */
-#define STORE_SHARE        20                     /* uncommitted bytes: at most 1/20 of the free space, ... */
-#define STORE_TOTAL_MIN    (64ull << 20)          /* ... but so much always: prepared segments are not free space */
+#define STORE_PARTS_MAX    60000 /* of one message: its MSG must stay below REC_MAX */
+#define STORE_SHARE        20       /* uncommitted bytes: at most 1/20 of the free space, ... */
+#define STORE_TOTAL_MIN    (64ull << 20) /* ... but so much always: spare segments aren't free */
 #define STORE_PEER_SHARE   2                      /* one front end: half of that */
 #define STORE_UID_SHARE    4                      /* one user of the socket: a quarter */
 
@@ -45,16 +45,17 @@ struct store {
 	struct link      turns;
 	struct deferred  run_turns;
 	struct timer     look;                    /* while somebody waits: is the disk full */
-	uint32_t         deposits, committing;    /* open, and of them those whose MSG is on its way */
+	uint32_t         deposits, committing; /* open; of them, with their MSG on its way */
 	void           (*changed)(void *ctx);     /* admission may be another now */
 	void            *ctx;
 };
-void store_init(struct store *s, struct loop *l, struct ring *r, uint32_t shard, void (*changed)(void *ctx), void *ctx);
+void store_init(struct store *s, struct loop *l, struct ring *r, uint32_t shard,
+		void (*changed)(void *ctx), void *ctx);
 void store_fini(struct store *s);
-void store_free_space(struct store *s, uint64_t bytes);       /* of the file system: sets total_max */
+void store_free_space(struct store *s, uint64_t bytes); /* of the file system: sets total_max */
 void store_grant(struct store *s, const struct msg_credit *c); /* replaces what is left */
 void store_drain(struct store *s);
-bool store_is_full(const struct store *s);        /* no segment can be prepared: nearly always a full disk */
+bool store_is_full(const struct store *s); /* no segment can be had: nearly always a full disk */
 bool store_admits(const struct store *s);         /* new mail is taken */
 void store_room(struct store *s);                 /* commit has room again: the turns run */
 void store_await_turn(struct store *s, struct turn *t);
@@ -62,10 +63,10 @@ void turn_init(struct turn *t, void (*again)(struct turn *t));
 void turn_cancel(struct turn *t);                 /* fine when it does not wait */
 bool turn_waits(const struct turn *t);
 /* One record, or false: wait for a turn.  *ret_pos may be NULL. */
-bool store_add(struct store *s, struct rec_head *h, const struct span *pieces, int pieces_n, unsigned flags,
-               uint64_t *ret_pos) must_use;
+bool store_add(struct store *s, struct rec_head *h, const struct span *pieces, int pieces_n,
+	       unsigned flags, uint64_t *ret_pos) must_use;
 
-enum put { PUT_OK, PUT_WAIT /* the same again, after a turn */, PUT_REFUSED /* d->verdict; for good */ };
+enum put { PUT_OK, PUT_WAIT /* the same again, after a turn */, PUT_REFUSED /* d->verdict */ };
 
 #define DEPOSIT_FEW 2                             /* parts whose places need no memory */
 struct places { uint32_t n, cap; uint64_t few[DEPOSIT_FEW], *more; };
@@ -80,14 +81,17 @@ struct deposit {
 	uint8_t        verdict;
 	bool           committing, refused;
 	struct waiter  waiter;
-	void         (*stored)(struct deposit *d);        /* durable: d->id; from the loop, d is closed before it */
+	void         (*stored)(struct deposit *d); /* durable: d->id; d is closed before */
 };
 /* d is zeroed or closed. */
-void     deposit_open(struct deposit *d, struct store *s, struct source *from, void (*stored)(struct deposit *d));
+void deposit_open(struct deposit *d, struct store *s, struct source *from,
+		  void (*stored)(struct deposit *d));
 enum put deposit_part(struct deposit *d, const struct msg_part *m, struct span frame) must_use;
-enum put deposit_rcpts(struct deposit *d, const struct msg_rcpts *m, struct span packed) must_use;
+enum put deposit_rcpts(struct deposit *d, const struct msg_rcpts *m,
+		       struct span packed) must_use;
 /* rest: sender, then settles[].  After PUT_OK exactly one stored(), unless it is dropped. */
-enum put deposit_submit(struct deposit *d, const struct msg_submit *m, struct span rest) must_use;
-void     deposit_close(struct deposit *d);        /* in any state: its parts, or its answer, are nobody's */
+enum put deposit_submit(struct deposit *d, const struct msg_submit *m,
+			struct span rest) must_use;
+void     deposit_close(struct deposit *d); /* in any state: what it has is nobody's then */
 
 #endif

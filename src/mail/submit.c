@@ -181,7 +181,9 @@ static void hear_answer(struct submit *s)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0) {
-			fail(s, n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? SUBMIT_SLOW : SUBMIT_BROKEN);
+			fail(s, n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)
+					? SUBMIT_SLOW
+					: SUBMIT_BROKEN);
 			return;
 		}
 		while (in.n > 0) {
@@ -299,7 +301,7 @@ bool submit_envelope(struct submit *s, struct span bytes)
 
 static bool put_record(struct submit *s, const char *letter, struct span addr)
 {
-	if (span_has(addr, '\0'))                 /* an address can't hold one: it would end there */
+	if (span_has(addr, '\0'))            /* an address can't hold one: it would end there */
 		fail(s, SUBMIT_FORMAT);
 	return submit_envelope(s, span_str(letter)) && submit_envelope(s, addr) &&
 	       submit_envelope(s, span_of("", 1));

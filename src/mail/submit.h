@@ -29,7 +29,7 @@
 
 #define SUBMIT_HELLO     "quire-submit 1\n"
 #define SUBMIT_CHUNK_MAX (64 * 1024)
-#define SUBMIT_WAIT_MS   60000                    /* for a journald that restarts; for each write and the answer */
+#define SUBMIT_WAIT_MS   60000 /* for a journald that restarts; for each write and the answer */
 #define SUBMIT_TEXT_MAX  200
 
 enum submit_code {                                /* exit codes of qmail-queue */
@@ -39,12 +39,12 @@ enum submit_code {                                /* exit codes of qmail-queue *
 	SUBMIT_TIMEOUT = 52,                      /* it took longer than a day */
 	SUBMIT_WRITE = 53,                        /* disk full */
 	SUBMIT_READ = 54,                         /* the message or the envelope ended early */
-	SUBMIT_LATER = 71,                        /* not now: no room in memory, limits, restarting */
+	SUBMIT_LATER = 71,                  /* not now: no room in memory, limits, restarting */
 	SUBMIT_SLOW = 72,                         /* nobody answered within SUBMIT_WAIT_MS */
-	SUBMIT_REFUSED = 73,                      /* no socket, nobody listens, for SUBMIT_WAIT_MS */
+	SUBMIT_REFUSED = 73,                 /* no socket, nobody listens, for SUBMIT_WAIT_MS */
 	SUBMIT_BROKEN = 74,                       /* lost after connecting */
 	SUBMIT_BUG = 81,
-	SUBMIT_FORMAT = 91                        /* the envelope has a byte that is none of F, T and NUL */
+	SUBMIT_FORMAT = 91            /* the envelope has a byte that is none of F, T and NUL */
 };
 /* 'K', 'Z' or 'D', and words for a person; any exit code of a queue program is known. */
 char        submit_letter(int code);
@@ -58,7 +58,7 @@ enum submit_event {
 	SUBMIT_SENDER,                            /* *ret: valid until the next call */
 	SUBMIT_RCPT,
 	SUBMIT_END,                               /* complete; from now on every call says so */
-	SUBMIT_BAD                                /* t->code: FORMAT or LONG; every call says so */
+	SUBMIT_BAD                             /* t->code: FORMAT or LONG; every call says so */
 };
 struct submit_talk {
 	uint8_t  phase;
@@ -69,7 +69,7 @@ struct submit_talk {
 	char     addr[ADDR_MAX];
 };
 void submit_talk_init(struct submit_talk *t);
-void submit_talk_envelope(struct submit_talk *t); /* begins at the envelope: for who checks one */
+void submit_talk_envelope(struct submit_talk *t); /* begins at the envelope */
 enum submit_event submit_talk_take(struct submit_talk *t, struct span *in, struct span *ret);
 
 /* ---- the client; it blocks.  The connection is made when the first chunk is full or the body
@@ -82,7 +82,7 @@ struct submit {
 	bool               connected, body_ended, complete;
 	uint64_t           id;
 	char               text[SUBMIT_TEXT_MAX]; /* what the server said, or submit_text() */
-	struct submit_talk check;                 /* the envelope is checked on this side, too */
+	struct submit_talk check;                /* the envelope is checked on this side, too */
 	struct buf         out;
 };
 void submit_begin(struct submit *s, const char *path);
@@ -95,7 +95,7 @@ bool submit_rcpt(struct submit *s, struct span rcpt);
 /* The code; 0 only if the message is durable: then s->id.  Where the envelope was not complete
  * it is SUBMIT_READ and nothing was queued.  Frees everything. */
 int  submit_end(struct submit *s);
-int  submit_send(struct submit *s);               /* after submit_rcpt()s: the last NUL, then submit_end() */
+int  submit_send(struct submit *s);  /* after submit_rcpt()s: the last NUL, then submit_end() */
 void submit_cancel(struct submit *s);             /* nothing is queued */
 
 #endif
