@@ -15,8 +15,8 @@ static void settle(struct attempt *a, enum outcome o, struct span text, enum tas
 	a->over(a);
 }
 
-void attempt_start(struct attempt *a, struct net *n, const struct mx_world *w, struct bodies *b, struct task *t,
-                   void (*over)(struct attempt *a))
+void attempt_start(struct attempt *a, struct net *n, const struct mx_world *w, struct bodies *b,
+		   struct task *t, void (*over)(struct attempt *a))
 {
 	*a = (struct attempt){.net = n, .world = w, .task = t, .over = over};
 	a->rider = (struct rider){.task = t, .off = on_off};
@@ -66,32 +66,44 @@ static void on_found(struct mx_find *f)
 	switch (result) {
 	case MX_FOUND:
 		if (!t->source)
-			settle(a, OUTCOME_DEFERRED, SPAN("System resources temporarily unavailable. (#4.3.0)\n"), TASK_FAST);
+			settle(a, OUTCOME_DEFERRED,
+			       SPAN("System resources temporarily unavailable. (#4.3.0)\n"),
+			       TASK_FAST);
 		else
 			try_next(a);
 		break;
 	case MX_LATER:
-		settle(a, OUTCOME_DEFERRED, SPAN("Sorry, I couldn't find any host by that name. (#4.1.2)\n"), TASK_UNREACHED);
+		settle(a, OUTCOME_DEFERRED,
+		       SPAN("Sorry, I couldn't find any host by that name. (#4.1.2)\n"),
+		       TASK_UNREACHED);
 		break;
 	case MX_NO_HOST:
 		settle(a, OUTCOME_FAILED,
-		       task_text(t, "Sorry, I couldn't find any host named %.*s. (#5.1.2)\n", SPAN_ARG(host_text(a))),
+		       task_text(t, "Sorry, I couldn't find any host named %.*s. (#5.1.2)\n",
+				 SPAN_ARG(host_text(a))),
 		       TASK_FAST);
 		break;
 	case MX_NO_ADDRESS:
-		settle(a, OUTCOME_FAILED, SPAN("Sorry, I couldn't find a mail exchanger or IP address. (#5.4.4)\n"), TASK_FAST);
+		settle(a, OUTCOME_FAILED,
+		       SPAN("Sorry, I couldn't find a mail exchanger or IP address. "
+			    "(#5.4.4)\n"),
+		       TASK_FAST);
 		break;
 	case MX_NULL:
 		settle(a, OUTCOME_FAILED,
-		       task_text(t, "Sorry, %.*s says that it takes no mail: its MX record is a null MX. (#5.1.10)\n",
-		                 SPAN_ARG(host_text(a))),
+		       task_text(t,
+				 "Sorry, %.*s says that it takes no mail: its MX record is a "
+				 "null MX. (#5.1.10)\n",
+				 SPAN_ARG(host_text(a))),
 		       TASK_FAST);
 		break;
 	case MX_OURS:
 		settle(a, OUTCOME_FAILED,
-		       task_text(t, "Sorry, mail for %.*s loops back to this host:\nDNS names it as the best place, "
-		                 "but control/locals does not know that name. (#5.4.6)\n",
-		                 SPAN_ARG(host_text(a))),
+		       task_text(t,
+				 "Sorry, mail for %.*s loops back to this host:\nDNS names it "
+				 "as the best place, "
+				 "but control/locals does not know that name. (#5.4.6)\n",
+				 SPAN_ARG(host_text(a))),
 		       TASK_FAST);
 		break;
 	}
@@ -128,7 +140,8 @@ static void give_up(struct attempt *a)
 	if (t->trouble.n > 0)
 		settle(a, OUTCOME_DEFERRED, t->trouble, (enum task_slow)t->trouble_slow);
 	else
-		settle(a, OUTCOME_DEFERRED, SPAN("Sorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n"),
+		settle(a, OUTCOME_DEFERRED,
+		       SPAN("Sorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n"),
 		       TASK_UNREACHED);
 }
 
@@ -142,7 +155,9 @@ static void try_next(struct attempt *a)
 			continue;
 		if (conn_ride(a->net, &h, &a->rider))
 			return;                   /* on_off() goes on */
-		task_trouble(a->task, SPAN("System resources temporarily unavailable. (#4.3.0)\n"), TASK_FAST);
+		task_trouble(a->task,
+			     SPAN("System resources temporarily unavailable. (#4.3.0)\n"),
+			     TASK_FAST);
 	}
 	give_up(a);
 }

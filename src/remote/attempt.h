@@ -23,7 +23,7 @@
 #include "remote/conn.h"
 #include "remote/mx.h"
 
-#define ATTEMPT_AGAIN_MAX 3                       /* dead kept connections in a row: then it counts as the host's */
+#define ATTEMPT_AGAIN_MAX 3                       /* dead kept connections in a row: then the host counts as dead */
 
 struct attempt {
 	struct net            *net;
@@ -40,8 +40,8 @@ struct attempt {
 };
 
 /* Takes the task; over() comes from the loop, once, with every recipient settled. */
-void attempt_start(struct attempt *a, struct net *n, const struct mx_world *w, struct bodies *b, struct task *t,
-                   void (*over)(struct attempt *a));
+void attempt_start(struct attempt *a, struct net *n, const struct mx_world *w, struct bodies *b,
+                   struct task *t, void (*over)(struct attempt *a));
 void attempt_fini(struct attempt *a);             /* frees the task, too; it must not be on a connection */
 /* Gives up what has no connection yet: everybody is deferred, over() is not called. */
 void attempt_abandon(struct attempt *a);

@@ -133,7 +133,8 @@ static struct part *place_for_part(struct body *body)
 
 		if (p->state == PART_ASKED)
 			return NULL;
-		if (!best || p->state < best->state || (p->state == best->state && p->used < best->used))
+		if (!best || p->state < best->state
+		    || (p->state == best->state && p->used < best->used))
 			best = p;
 	}
 	drop_part(best);
@@ -195,7 +196,8 @@ static bool has_eight_bit(struct span s)
 	return all & 0x80;
 }
 
-static bool take_first_part(struct bodies *b, struct body *body, unsigned giver, const struct msg_partdata *d, struct span bytes)
+static bool take_first_part(struct bodies *b, struct body *body, unsigned giver,
+			    const struct msg_partdata *d, struct span bytes)
 {
 	if (body->known)
 		return false;
@@ -207,9 +209,11 @@ static bool take_first_part(struct bodies *b, struct body *body, unsigned giver,
 	return true;
 }
 
-bool bodies_part(struct bodies *b, unsigned giver, const struct msg_partdata *d, struct span bytes)
+bool bodies_part(struct bodies *b, unsigned giver, const struct msg_partdata *d,
+		 struct span bytes)
 {
-	struct body *body = d->number == 0 ? find_or_make(b, d->handle) : map_get(&b->by_handle, d->handle);
+	struct body *body =
+		d->number == 0 ? find_or_make(b, d->handle) : map_get(&b->by_handle, d->handle);
 
 	if (bytes.n > BODY_PART_MAX || (d->number > 0 && d->number >= d->of))
 		return false;
@@ -324,14 +328,16 @@ static bool body_reader_eight_bit(const struct source *s)
 	return !body->known || body->eight_bit || body->of > 1;
 }
 
-bool body_reader_open(struct bodies *b, struct body_reader *r, uint32_t handle, void (*wake)(struct body_reader *))
+bool body_reader_open(struct bodies *b, struct body_reader *r, uint32_t handle,
+		      void (*wake)(struct body_reader *))
 {
 	struct body *body = find_or_make(b, handle);
 
 	if (!body)
 		return false;
 	*r = (struct body_reader){.bodies = b, .body = body, .wake = wake};
-	r->source = (struct source){body_reader_take, body_reader_rewind, body_reader_eight_bit};
+	r->source =
+		(struct source){body_reader_take, body_reader_rewind, body_reader_eight_bit};
 	list_add_end(&body->readers, &r->link);
 	return true;
 }

@@ -28,24 +28,27 @@ struct bodies_calls {
 };
 
 struct body_reader {
-	struct source source;
+	struct source  source;
 	struct bodies *bodies;
-	struct body  *body;
-	uint32_t      part, offset;
-	struct link   link, waiting;
-	void        (*wake)(struct body_reader *r);    /* what was waited for is there, or never will be */
+	struct body   *body;
+	uint32_t       part, offset;
+	struct link    link, waiting;
+	void         (*wake)(struct body_reader *r); /* what was waited for is there, or never will be */
 };
 
 struct bodies *bodies_new(const struct bodies_calls *calls, void *ctx);
 void bodies_free(struct bodies *b);               /* no reader may be open */
-bool bodies_part(struct bodies *b, unsigned giver, const struct msg_partdata *d, struct span bytes) must_use; /* false: makes no sense */
+/* false: it makes no sense. */
+bool bodies_part(struct bodies *b, unsigned giver, const struct msg_partdata *d,
+                 struct span bytes) must_use;
 void bodies_fail(struct bodies *b, uint32_t handle);
 void bodies_giver_lost(struct bodies *b, unsigned giver);
 void bodies_close(struct bodies *b, uint32_t handle);
 size_t bodies_n(const struct bodies *b);          /* handles known, marks included */
 
 /* false: too many handles. */
-bool body_reader_open(struct bodies *b, struct body_reader *r, uint32_t handle, void (*wake)(struct body_reader *)) must_use;
+bool body_reader_open(struct bodies *b, struct body_reader *r, uint32_t handle,
+                      void (*wake)(struct body_reader *)) must_use;
 void body_reader_close(struct body_reader *r);              /* fine on a zeroed one */
 
 #endif

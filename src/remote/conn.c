@@ -139,7 +139,8 @@ static bool talk_is_over(const struct conn *c)
 static bool has_room(const struct conn *c)
 {
 	if (c->state == LEAVING || !c->qmtp)
-		return c->state == UP && c->riders_n == 0 && !talk_is_over(c) && c->talk.smtp.tasks < SMTP_TASKS_MAX;
+		return c->state == UP && c->riders_n == 0 && !talk_is_over(c)
+		       && c->talk.smtp.tasks < SMTP_TASKS_MAX;
 	if (c->state == DIALING)
 		return c->riders_n < QMTP_TASKS_MAX;
 	return talk_qmtp_has_room(&c->talk.qmtp);
@@ -153,7 +154,8 @@ static void leave(struct conn *c)
 
 	idle_withdraw(&c->idle);
 	if (c->state == UP && c->qmtp)
-		hosts_set_manners(&c->net->hosts, &c->key, (enum qmtp_manners)c->talk.qmtp.manners);
+		hosts_set_manners(&c->net->hosts, &c->key,
+				  (enum qmtp_manners)c->talk.qmtp.manners);
 	c->state = LEAVING;
 	if (!polite) {
 		stream_drop(&c->stream);
@@ -183,7 +185,8 @@ static void rest_or_work(struct conn *c)
 {
 	uint64_t keep_ms = c->qmtp ? c->net->keep_qmtp_ms : c->net->keep_smtp_ms;
 
-	if (talk_is_over(c) || (c->riders_n == 0 && (!c->welcome || !has_room(c) || keep_ms == 0))) {
+	if (talk_is_over(c)
+	    || (c->riders_n == 0 && (!c->welcome || !has_room(c) || keep_ms == 0))) {
 		leave(c);
 		return;
 	}
@@ -217,7 +220,8 @@ static void on_connected(struct stream *st)
 	c->state = UP;
 	hosts_answered(&n->hosts, &c->key);
 	if (c->qmtp)
-		talk_qmtp_begin(&c->talk.qmtp, &st->out, &c->ip, hosts_manners(&n->hosts, &c->key));
+		talk_qmtp_begin(&c->talk.qmtp, &st->out, &c->ip,
+				hosts_manners(&n->hosts, &c->key));
 	else
 		talk_smtp_begin(&c->talk.smtp, &st->out, &c->ip, span_str(n->hello));
 	list_each(&c->riders, l)
@@ -269,7 +273,8 @@ static void end_riders(struct conn *c, struct leaver *v)
 			talk_smtp_lost(&c->talk.smtp);
 		gather_all_finished(c, v);
 		if (c->qmtp)
-			hosts_set_manners(&c->net->hosts, &c->key, (enum qmtp_manners)c->talk.qmtp.manners);
+			hosts_set_manners(&c->net->hosts, &c->key,
+					  (enum qmtp_manners)c->talk.qmtp.manners);
 	}
 	while (!list_is_empty(&c->riders))
 		gather(c, owner_of(list_first(&c->riders), struct rider, link), &v->next);

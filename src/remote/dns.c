@@ -22,7 +22,8 @@ bool dns_name_parse(struct span text, struct dns_name *ret)
 	while (text.n > 0) {
 		struct span label = span_cut(&text, span_find(text, '.'));
 
-		if (label.n == 0 || label.n > LABEL_MAX || name.n + 1 + label.n + 1 > DNS_NAME_MAX)
+		if (label.n == 0 || label.n > LABEL_MAX
+		    || name.n + 1 + label.n + 1 > DNS_NAME_MAX)
 			return false;
 		if (text.n == 1)                  /* a dot with nothing behind it: there were two */
 			return false;
@@ -80,10 +81,13 @@ static bool name_of_rdf(const ldns_rdf *rdf, struct dns_name *ret)
 
 /* ---- the question ------------------------------------------------------------------------- */
 
-size_t dns_build(const struct dns_question *q, uint16_t id, bool edns, uint8_t dst[static DNS_QUERY_MAX])
+size_t dns_build(const struct dns_question *q, uint16_t id, bool edns,
+		 uint8_t dst[static DNS_QUERY_MAX])
 {
 	ldns_rdf *name = ldns_rdf_new_frm_data(LDNS_RDF_TYPE_DNAME, q->name.n, q->name.wire);
-	ldns_pkt *pkt = name ? ldns_pkt_query_new(name, (ldns_rr_type)q->type, LDNS_RR_CLASS_IN, LDNS_RD) : NULL;
+	ldns_pkt *pkt = name ? ldns_pkt_query_new(name, (ldns_rr_type)q->type, LDNS_RR_CLASS_IN,
+						  LDNS_RD)
+			     : NULL;
 	uint8_t  *wire = NULL;
 	size_t    n = 0;
 
@@ -115,7 +119,8 @@ static bool answers_question(const ldns_pkt *pkt, const struct dns_question *q, 
 		return false;
 	if (id >= 0 && ldns_pkt_id(pkt) != (uint16_t)id)
 		return false;
-	return rr && ldns_rr_get_type(rr) == (ldns_rr_type)q->type && ldns_rr_get_class(rr) == LDNS_RR_CLASS_IN
+	return rr && ldns_rr_get_type(rr) == (ldns_rr_type)q->type
+	       && ldns_rr_get_class(rr) == LDNS_RR_CLASS_IN
 	       && name_of_rdf(ldns_rr_owner(rr), &name) && dns_name_eq(&name, &q->name);
 }
 
@@ -136,7 +141,8 @@ static bool rr_is(const ldns_rr *rr, const struct dns_name *owner, ldns_rr_type 
 }
 
 /* The end of the chain of aliases that begins at *name; false: too long, or a circle. */
-static bool follow_aliases(const ldns_rr_list *answer, struct dns_name *name, struct dns_reply *ret)
+static bool follow_aliases(const ldns_rr_list *answer, struct dns_name *name,
+			   struct dns_reply *ret)
 {
 	size_t n = ldns_rr_list_rr_count(answer);
 
@@ -181,14 +187,16 @@ static bool take_record(const ldns_rr *rr, uint16_t type, struct dns_record *ret
 	return name_of_rdf(ldns_rr_rdf(rr, 1), &ret->name);
 }
 
-static void take_records(const ldns_rr_list *answer, const struct dns_name *owner, uint16_t type, struct dns_reply *ret)
+static void take_records(const ldns_rr_list *answer, const struct dns_name *owner,
+			 uint16_t type, struct dns_reply *ret)
 {
 	size_t n = ldns_rr_list_rr_count(answer);
 
 	for (size_t i = 0; i < n && ret->n < DNS_RECORDS_MAX; i++) {
 		const ldns_rr *rr = ldns_rr_list_rr(answer, i);
 
-		if (!rr_is(rr, owner, (ldns_rr_type)type) || !take_record(rr, type, &ret->record[ret->n]))
+		if (!rr_is(rr, owner, (ldns_rr_type)type)
+		    || !take_record(rr, type, &ret->record[ret->n]))
 			continue;
 		ret->n++;
 		lower_ttl(ret, ldns_rr_ttl(rr));
@@ -218,12 +226,14 @@ static bool is_referral(const ldns_pkt *pkt)
 {
 	const ldns_rr_list *authority = ldns_pkt_authority(pkt);
 
-	if (ldns_pkt_aa(pkt) || ldns_pkt_ancount(pkt) > 0 || ldns_rr_list_rr_count(authority) == 0)
+	if (ldns_pkt_aa(pkt) || ldns_pkt_ancount(pkt) > 0
+	    || ldns_rr_list_rr_count(authority) == 0)
 		return false;
 	return ldns_rr_get_type(ldns_rr_list_rr(authority, 0)) == LDNS_RR_TYPE_NS;
 }
 
-static enum dns_verdict read_sections(const ldns_pkt *pkt, const struct dns_question *q, struct dns_reply *ret)
+static enum dns_verdict read_sections(const ldns_pkt *pkt, const struct dns_question *q,
+				      struct dns_reply *ret)
 {
 	struct dns_name end = q->name;
 
@@ -233,7 +243,8 @@ static enum dns_verdict read_sections(const ldns_pkt *pkt, const struct dns_ques
 	if (ret->n > 0)
 		return DNS_OK;
 	if (take_negative_ttl(pkt, ret))
-		return ldns_pkt_get_rcode(pkt) == LDNS_RCODE_NXDOMAIN ? DNS_NO_NAME : DNS_NO_DATA;
+		return ldns_pkt_get_rcode(pkt) == LDNS_RCODE_NXDOMAIN ? DNS_NO_NAME
+								      : DNS_NO_DATA;
 	if (ldns_pkt_get_rcode(pkt) == LDNS_RCODE_NXDOMAIN)
 		return DNS_NO_NAME;
 	if (ret->aliases > 0) {
@@ -243,7 +254,8 @@ static enum dns_verdict read_sections(const ldns_pkt *pkt, const struct dns_ques
 	return is_referral(pkt) ? DNS_SERVER_FAILED : DNS_NO_DATA;
 }
 
-static enum dns_verdict read_packet(const ldns_pkt *pkt, const struct dns_question *q, int32_t id, struct dns_reply *ret)
+static enum dns_verdict read_packet(const ldns_pkt *pkt, const struct dns_question *q,
+				    int32_t id, struct dns_reply *ret)
 {
 	if (!answers_question(pkt, q, id))
 		return DNS_NOT_OURS;
@@ -253,7 +265,8 @@ static enum dns_verdict read_packet(const ldns_pkt *pkt, const struct dns_questi
 
 	if (rcode == LDNS_RCODE_NOERROR || rcode == LDNS_RCODE_NXDOMAIN)
 		return read_sections(pkt, q, ret);
-	return rcode == LDNS_RCODE_FORMERR || rcode == LDNS_RCODE_NOTIMPL ? DNS_NO_EDNS : DNS_SERVER_FAILED;
+	return rcode == LDNS_RCODE_FORMERR || rcode == LDNS_RCODE_NOTIMPL ? DNS_NO_EDNS
+									  : DNS_SERVER_FAILED;
 }
 
 /* A truncated packet may end within a record, where ldns refuses it: its head says enough. */
@@ -275,10 +288,12 @@ static enum dns_verdict read_head(struct span p, int32_t id)
 	rcode = b[3] & 15;
 	if (b[2] & 2)
 		return DNS_TRUNCATED;
-	return rcode == LDNS_RCODE_FORMERR || rcode == LDNS_RCODE_NOTIMPL ? DNS_NO_EDNS : DNS_NOT_OURS;
+	return rcode == LDNS_RCODE_FORMERR || rcode == LDNS_RCODE_NOTIMPL ? DNS_NO_EDNS
+									  : DNS_NOT_OURS;
 }
 
-enum dns_verdict dns_read(struct span packet, const struct dns_question *q, int32_t id, struct dns_reply *ret)
+enum dns_verdict dns_read(struct span packet, const struct dns_question *q, int32_t id,
+			  struct dns_reply *ret)
 {
 	ldns_pkt        *pkt = NULL;
 	enum dns_verdict v;

@@ -93,7 +93,8 @@ bool hosts_skip(struct hosts *h, const struct host_key *k)
 
 	if (!x || x->timeouts < 2)
 		return false;
-	return clock_mono_ms() - x->last_ms < HOSTS_SKIP_MS + rand_below(HOSTS_DICE) * HOSTS_DICE_MS;
+	return clock_mono_ms() - x->last_ms
+	       < HOSTS_SKIP_MS + rand_below(HOSTS_DICE) * HOSTS_DICE_MS;
 }
 
 void hosts_timed_out(struct hosts *h, const struct host_key *k)

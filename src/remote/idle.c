@@ -80,7 +80,8 @@ bool idle_expire_oldest(struct idle *i)
 	return true;
 }
 
-void idle_offer(struct idle *i, struct idle_entry *e, const struct host_key *k, uint64_t keep_ms)
+void idle_offer(struct idle *i, struct idle_entry *e, const struct host_key *k,
+		uint64_t keep_ms)
 {
 	if (!e->site) {
 		e->idle = i;

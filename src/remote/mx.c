@@ -18,7 +18,8 @@ bool mxps_is_qmtp(uint16_t p)
 
 static bool is_before(const struct mx_host *a, const struct mx_host *b)
 {
-	return a->preference != b->preference ? a->preference < b->preference : a->dice < b->dice;
+	return a->preference != b->preference ? a->preference < b->preference
+					      : a->dice < b->dice;
 }
 
 /* By insertion: stable, and the list is short. */
@@ -49,7 +50,8 @@ unsigned mx_cut_ours(const struct mx_host *host, unsigned n, struct own *own)
 
 /* ---- routes ------------------------------------------------------------------------------- */
 
-static bool route_at(const struct mx_world *w, struct span key, struct route *ret, enum mx_via *ret_via)
+static bool route_at(const struct mx_world *w, struct span key, struct route *ret,
+		     enum mx_via *ret_via)
 {
 	struct span value;
 
@@ -100,11 +102,14 @@ static void end_soon(struct mx_find *f, enum mx_result r)
 	loop_defer(f->loop, &f->soon, PHASE_WORK);
 }
 
-static struct mx_host host_of(const struct mx_find *f, const struct ip *ip, const struct mx_name *n)
+static struct mx_host host_of(const struct mx_find *f, const struct ip *ip,
+			      const struct mx_name *n)
 {
-	struct mx_host h = {.ip = *ip, .preference = n ? n->preference : 0, .dice = n ? n->dice : 0};
+	struct mx_host h = {
+		.ip = *ip, .preference = n ? n->preference : 0, .dice = n ? n->dice : 0};
 
-	h.qmtp = f->via == MX_VIA_QMTP || (f->via == MX_VIA_DNS && f->has_mx && mxps_is_qmtp(h.preference));
+	h.qmtp = f->via == MX_VIA_QMTP
+		 || (f->via == MX_VIA_DNS && f->has_mx && mxps_is_qmtp(h.preference));
 	if (f->via != MX_VIA_DNS)
 		h.port = f->port;
 	else
@@ -285,7 +290,8 @@ static void use_address(struct mx_find *f, const struct ip *ip)
 	end_soon(f, f->list->n > 0 ? MX_FOUND : MX_OURS);
 }
 
-void mx_find(struct mx_find *f, const struct mx_world *w, struct loop *l, struct span domain, void (*found)(struct mx_find *))
+void mx_find(struct mx_find *f, const struct mx_world *w, struct loop *l, struct span domain,
+	     void (*found)(struct mx_find *))
 {
 	struct route route = {.port = 0};
 	struct ip    ip;

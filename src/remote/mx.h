@@ -84,7 +84,8 @@ struct mx_find {
 	unsigned               names, open;       /* open: questions about addresses */
 	struct mx_name        *name[MX_NAMES_MAX];
 };
-void mx_find(struct mx_find *f, const struct mx_world *w, struct loop *l, struct span domain, void (*found)(struct mx_find *));
+void mx_find(struct mx_find *f, const struct mx_world *w, struct loop *l, struct span domain,
+             void (*found)(struct mx_find *));
 void mx_cancel(struct mx_find *f);                /* gives all memory back; also after found() */
 
 #endif

@@ -64,8 +64,11 @@ static void look_at_interfaces(struct own *o)
 	for (struct ifaddrs *i = all; i; i = i->ifa_next) {
 		uint16_t port;
 
-		if (i->ifa_addr && (i->ifa_addr->sa_family == AF_INET || i->ifa_addr->sa_family == AF_INET6))
-			o->interfaces[o->interfaces_n++] = ip_of_sockaddr((const union sockany *)i->ifa_addr, &port);
+		if (i->ifa_addr
+		    && (i->ifa_addr->sa_family == AF_INET
+			|| i->ifa_addr->sa_family == AF_INET6))
+			o->interfaces[o->interfaces_n++] =
+				ip_of_sockaddr((const union sockany *)i->ifa_addr, &port);
 	}
 	freeifaddrs(all);
 }

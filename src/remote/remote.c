@@ -201,8 +201,8 @@ void remote_sched(struct remote *r, int fd)
 		wire_close(&old->wire);
 	}
 	r->sched = end_new(r, "sched", 0);
-	wire_init(&r->sched->wire, r->loop, fd, r->sched->name, sched_handlers, ARRAY_N(sched_handlers),
-	          on_sched_lost, r->sched);
+	wire_init(&r->sched->wire, r->loop, fd, r->sched->name, sched_handlers,
+		  ARRAY_N(sched_handlers), on_sched_lost, r->sched);
 	wire_send(&r->sched->wire, MSG_AGENT, &m, sizeof(m), SPAN_NONE);
 }
 
@@ -288,7 +288,8 @@ static void add_server(struct resolver_config *rc, struct span s)
 	struct ip ip;
 	uint16_t  port;
 
-	if (rc->servers == RESOLVER_SERVERS_MAX || !ip_parse_port(s, DNS_PORT, &ip, &port) || ip.family == 0)
+	if (rc->servers == RESOLVER_SERVERS_MAX || !ip_parse_port(s, DNS_PORT, &ip, &port)
+	    || ip.family == 0)
 		return;
 	rc->server[rc->servers].ip = ip;
 	rc->server[rc->servers].port = port;
@@ -307,7 +308,8 @@ static void add_resolv_conf(struct resolver_config *rc, struct span text)
 		struct span line = span_cut(&text, span_find(text, '\n'));
 
 		span_cut(&text, 1);
-		if (!span_skip(&line, SPAN("nameserver")) || line.n == 0 || (line.p[0] != ' ' && line.p[0] != '\t'))
+		if (!span_skip(&line, SPAN("nameserver")) || line.n == 0
+		    || (line.p[0] != ' ' && line.p[0] != '\t'))
 			continue;
 		line = span_trim(line);
 		add_server(rc, span_word(&line));
@@ -338,7 +340,8 @@ static void configure_net(struct remote *r, const struct control *c)
 {
 	struct net *n = &r->net;
 
-	if (!span_to_cstr(span_until(control_setting_line(c, "helohost"), SMTP_HELLO_MAX), n->hello, sizeof(n->hello)))
+	if (!span_to_cstr(span_until(control_setting_line(c, "helohost"), SMTP_HELLO_MAX),
+			  n->hello, sizeof(n->hello)))
 		n->hello[0] = '\0';
 	n->connect_ms = r->cf.connect_ms ? r->cf.connect_ms : seconds(c, "timeoutconnect");
 	n->talk_ms = r->cf.talk_ms ? r->cf.talk_ms : seconds(c, "timeoutremote");
@@ -361,7 +364,8 @@ void remote_configure(struct remote *r, const struct control *c)
 
 /* ---- beginning and end -------------------------------------------------------------------- */
 
-struct remote *remote_new(struct loop *l, const struct remote_config *cf, const struct control *c)
+struct remote *remote_new(struct loop *l, const struct remote_config *cf,
+			  const struct control *c)
 {
 	struct remote *r = mem_new(sizeof(*r));
 	unsigned       tasks_max = cf->tasks_max ? cf->tasks_max : REMOTE_TASKS_MAX;
@@ -472,7 +476,8 @@ static void on_drain(struct role *role)
 	remote_drain(p->remote, on_drained, p);
 }
 
-static const struct role_calls role_calls = {.peer = on_peer, .control = on_control, .drain = on_drain};
+static const struct role_calls role_calls = {
+	.peer = on_peer, .control = on_control, .drain = on_drain};
 
 /* As many tasks as there are descriptors for, each with a connection of its own; and as many
  * connections that are done and wait for their peer's end. */
@@ -485,7 +490,8 @@ static void size_by_descriptors(struct remote_config *cf)
 	if (fd_raise_limit(want))
 		return;
 	have = sysconf(_SC_OPEN_MAX);
-	cf->conns_max = have > 2 * REMOTE_FDS_BESIDES ? (unsigned)have - REMOTE_FDS_BESIDES : REMOTE_FDS_BESIDES / 2;
+	cf->conns_max = have > 2 * REMOTE_FDS_BESIDES ? (unsigned)have - REMOTE_FDS_BESIDES
+						      : REMOTE_FDS_BESIDES / 2;
 	cf->tasks_max = cf->conns_max / 2;
 	log_note("odd", "the limit for descriptors is low: raise RLIMIT_NOFILE", NULL);
 }

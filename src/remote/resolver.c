@@ -347,8 +347,8 @@ static void arm_sock(struct sock *s)
 static struct sock *sock_new(struct resolver *r, unsigned server)
 {
 	union sockany to;
-	socklen_t     n = ip_to_sockaddr(&r->cf.server[server].ip, r->cf.server[server].port, &to);
-	int           fd = socket(to.any.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	socklen_t n = ip_to_sockaddr(&r->cf.server[server].ip, r->cf.server[server].port, &to);
+	int fd = socket(to.any.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	/* Connected: the kernel drops what comes from elsewhere and tells us of ICMP errors. */
 	if (fd >= 0 && connect(fd, &to.any, n) < 0) {
@@ -412,7 +412,8 @@ static struct ask *ask_of_packet(struct sock *s, struct span packet)
 
 	if (packet.n < 2)
 		return NULL;
-	return map_get(&s->r->in_flight, (uint64_t)s->serial << 16 | (uint64_t)(b[0] << 8 | b[1]));
+	return map_get(&s->r->in_flight,
+		       (uint64_t)s->serial << 16 | (uint64_t)(b[0] << 8 | b[1]));
 }
 
 static void server_failed(struct ask *a)
@@ -544,7 +545,8 @@ static void tcp_lost(struct stream *st, enum lost why, int error)
 	object_gone(r);
 }
 
-static const struct stream_calls tcp_calls = {.connected = tcp_connected, .bytes = tcp_bytes, .lost = tcp_lost};
+static const struct stream_calls tcp_calls = {
+	.connected = tcp_connected, .bytes = tcp_bytes, .lost = tcp_lost};
 
 static void ask_by_tcp(struct ask *a)
 {
@@ -604,7 +606,8 @@ static bool send_on(struct ask *a, struct sock *s)
 	r->stats.sent++;
 	/* The first may be told of an earlier one's ICMP error. */
 	if (send(s->fd, a->packet + 2, a->packet_n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0
-	    && send(s->fd, a->packet + 2, a->packet_n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN)
+	    && send(s->fd, a->packet + 2, a->packet_n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0
+	    && errno != EAGAIN)
 		timer_set(r->loop, &a->timer, SEND_FAILED_MS);
 	return true;
 }

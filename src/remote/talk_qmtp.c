@@ -8,7 +8,8 @@
 
 #define BODY_PIECE 16384                          /* asked of the source at once */
 
-void talk_qmtp_begin(struct talk_qmtp *t, struct outbuf *out, const struct ip *ip, enum qmtp_manners m)
+void talk_qmtp_begin(struct talk_qmtp *t, struct outbuf *out, const struct ip *ip,
+		     enum qmtp_manners m)
 {
 	*t = (struct talk_qmtp){.out = out, .manners = (uint8_t)m};
 	list_init(&t->waiting);
@@ -67,7 +68,9 @@ static void defer_package(struct talk_qmtp *t, struct qmtp_package *p, const cha
 	if (!j)
 		return;
 	task_settle_range(j, p->first, p->n, OUTCOME_DEFERRED,
-	                 task_text(j, "Connected to %s but %s Possible duplicate! (#4.4.2)\n", t->ip, why), TASK_FAST);
+			  task_text(j, "Connected to %s but %s Possible duplicate! (#4.4.2)\n",
+				    t->ip, why),
+			  TASK_FAST);
 	if (task_is_settled(j))
 		finish_task(t, j);
 }
@@ -91,7 +94,8 @@ static void give_waiting_back(struct talk_qmtp *t, const char *why)
 
 	while ((l = list_first(&t->waiting))) {
 		struct task *j = owner_of(l, struct task, link);
-		struct span text = task_text(j, "Connected to %s but %s (#4.4.2)\n", t->ip, why);
+		struct span text =
+			task_text(j, "Connected to %s but %s (#4.4.2)\n", t->ip, why);
 
 		if (t->answered && j->next == 0)
 			task_trouble(j, text, TASK_UNREACHED);
@@ -187,7 +191,8 @@ static void lose_body(struct talk_qmtp *t)
 {
 	struct task *j = last_package(t)->task;
 
-	task_settle_rest(j, OUTCOME_DEFERRED, task_text(j, "Unable to read message. (#4.3.0)\n"), TASK_FAST);
+	task_settle_rest(j, OUTCOME_DEFERRED,
+			 task_text(j, "Unable to read message. (#4.3.0)\n"), TASK_FAST);
 	t->n--;
 	t->in_package = false;
 	t->closing = true;
@@ -270,7 +275,8 @@ static struct span said(struct talk_qmtp *t, struct task *j, struct span text)
 static void settle(struct talk_qmtp *t, struct task *j, uint32_t i, struct span answer)
 {
 	struct span text = said(t, j, span_from(answer, 1));
-	enum task_slow slow = span_starts(span_from(answer, 1), SPAN("4.7.")) ? TASK_ASKED_SLOW : TASK_FAST;
+	enum task_slow slow =
+		span_starts(span_from(answer, 1), SPAN("4.7.")) ? TASK_ASKED_SLOW : TASK_FAST;
 
 	switch (answer.p[0]) {
 	case 'K':

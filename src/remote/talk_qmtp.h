@@ -22,7 +22,7 @@
 #include "mail/netstring.h"
 #include "remote/task.h"
 
-#define QMTP_TASKS_MAX     64                      /* on one connection at a time: then another is opened */
+#define QMTP_TASKS_MAX    64                      /* on one connection at a time: then another is opened */
 #define QMTP_PACKAGES_MAX 64                      /* out and not answered */
 #define QMTP_RCPTS_MAX    1000                    /* in one package; more are split */
 #define QMTP_ANSWER_MAX   65536                   /* longest answer we read */
@@ -42,7 +42,7 @@ struct talk_qmtp {
 	struct link         finished;             /* for the owner to take */
 	struct qmtp_package package[QMTP_PACKAGES_MAX];
 	uint32_t            first, n;             /* a ring; the last may still be leaving */
-	uint32_t            tasks;                 /* that are not finished */
+	uint32_t            tasks;                /* that are not finished */
 	uint64_t            left;                 /* bytes of the body that is leaving */
 	struct netstring    ns;
 	struct buf          answer;

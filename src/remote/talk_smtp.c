@@ -16,7 +16,8 @@
 
 #define BODY_PIECE 16384                          /* asked of the source at once */
 
-static smtp_expect on_greeting, on_ehlo, on_helo, on_mail, on_rcpt, on_data, on_dot, on_lone_dot, on_rset;
+static smtp_expect on_greeting, on_ehlo, on_helo, on_mail, on_rcpt, on_data, on_dot,
+	on_lone_dot, on_rset;
 static void        ask_message(struct talk_smtp *t);
 static void        send_body(struct talk_smtp *t);
 static void        end_transaction(struct talk_smtp *t);
@@ -37,7 +38,8 @@ static void release(struct talk_smtp *t)
 	while (t->sent_n < t->asked_n && (t->pipelining || t->sent_n == t->heard_n)) {
 		t->sent_n++;
 
-		uint64_t end = t->sent_n < t->asked_n ? t->question[t->sent_n].start : t->moved + t->unsent.n;
+		uint64_t end = t->sent_n < t->asked_n ? t->question[t->sent_n].start
+						      : t->moved + t->unsent.n;
 		out_move(t->out, &t->unsent, (size_t)(end - t->moved));
 		t->moved = end;
 	}
@@ -60,19 +62,24 @@ static bool all_is_heard(const struct talk_smtp *t)
 
 static enum outcome outcome_of(const struct answer *a)
 {
-	return a->code < 400 ? OUTCOME_DELIVERED : a->code < 500 ? OUTCOME_DEFERRED : OUTCOME_FAILED;
+	return a->code < 400   ? OUTCOME_DELIVERED
+	       : a->code < 500 ? OUTCOME_DEFERRED
+			       : OUTCOME_FAILED;
 }
 
 /* The server asks us to come less often: it closes, or names policy (RFC 3463 X.7.X). */
 static enum task_slow slow_of(const struct answer *a)
 {
-	return a->code == 421 || answer_has_enhanced(a, SPAN("4.7.")) ? TASK_ASKED_SLOW : TASK_FAST;
+	return a->code == 421 || answer_has_enhanced(a, SPAN("4.7.")) ? TASK_ASKED_SLOW
+								      : TASK_FAST;
 }
 
 /* "<before><ip><after>\nRemote host said: ..." */
-static struct span words(struct talk_smtp *t, const char *before, const char *after, const struct answer *a)
+static struct span words(struct talk_smtp *t, const char *before, const char *after,
+			 const struct answer *a)
 {
-	return task_text(t->task, "%s%s%s\nRemote host said: %.*s", before, t->ip, after, SPAN_ARG(buf_span(&a->text)));
+	return task_text(t->task, "%s%s%s\nRemote host said: %.*s", before, t->ip, after,
+			 SPAN_ARG(buf_span(&a->text)));
 }
 
 static void finish_task(struct talk_smtp *t)
@@ -98,7 +105,8 @@ static void give_host_up(struct talk_smtp *t, struct span why, enum task_slow sl
 	end_talk(t);
 }
 
-static void settle_slice(struct talk_smtp *t, enum outcome o, struct span text, enum task_slow slow)
+static void settle_slice(struct talk_smtp *t, enum outcome o, struct span text,
+			 enum task_slow slow)
 {
 	task_settle_range(t->task, t->first, t->n, o, text, slow);
 }
@@ -113,7 +121,8 @@ static void settle_all_and_end(struct talk_smtp *t, struct span text, enum task_
 
 /* ---- the hellos ---------------------------------------------------------------------- */
 
-void talk_smtp_begin(struct talk_smtp *t, struct outbuf *out, const struct ip *ip, struct span hello)
+void talk_smtp_begin(struct talk_smtp *t, struct outbuf *out, const struct ip *ip,
+		     struct span hello)
 {
 	*t = (struct talk_smtp){.out = out, .state = TALK_GREETING};
 	outbuf_init(&t->unsent);
@@ -218,9 +227,8 @@ static bool fits_smtp(struct span addr)
 {
 	struct span verbatim = addr_has_at(addr) ? addr_domain(addr) : addr;
 
-	for (size_t i = 0; i < addr.n; i++)
-		if (addr.p[i] == '\r' || addr.p[i] == '\n' || addr.p[i] == '\0')
-			return false;
+	if (!addr_fits_smtp(addr))
+		return false;
 	for (size_t i = 0; i < verbatim.n; i++) {
 		unsigned char c = (unsigned char)verbatim.p[i];
 
@@ -269,7 +277,9 @@ static bool choose_recipients(struct talk_smtp *t)
 			any = true;
 		else
 			task_settle(j, i, OUTCOME_FAILED,
-			           task_text(j, "This recipient address can't be sent by SMTP. (#5.1.3)\n"), TASK_FAST);
+				    task_text(j, "This recipient address can't be sent by "
+						 "SMTP. (#5.1.3)\n"),
+				    TASK_FAST);
 	}
 	return any;
 }
@@ -282,8 +292,10 @@ static void ask_message(struct talk_smtp *t)
 	t->asked_n = t->sent_n = t->heard_n = 0;
 	t->state = TALK_BUSY;
 	if (!fits_smtp(j->sender))
-		task_settle_rest(j, OUTCOME_FAILED, task_text(j, "This sender address can't be sent by SMTP. (#5.1.7)\n"),
-		                TASK_FAST);
+		task_settle_rest(
+			j, OUTCOME_FAILED,
+			task_text(j, "This sender address can't be sent by SMTP. (#5.1.7)\n"),
+			TASK_FAST);
 	while (!task_is_settled(j) && !choose_recipients(t))
 		j->next = t->first + t->n;
 	if (task_is_settled(j)) {
@@ -329,10 +341,12 @@ static void on_mail(struct talk_smtp *t, const struct answer *a)
 		return;
 	/* "Enough for one connection", or a timeout that crossed our question. */
 	if (a->code == 421 && t->reused && t->task->next == 0) {
-		give_host_up(t, words(t, "Connected to ", " but sender was rejected.", a), TASK_ASKED_SLOW);
+		give_host_up(t, words(t, "Connected to ", " but sender was rejected.", a),
+			     TASK_ASKED_SLOW);
 		return;
 	}
-	settle_slice(t, outcome_of(a), words(t, "Connected to ", " but sender was rejected.", a), slow_of(a));
+	settle_slice(t, outcome_of(a),
+		     words(t, "Connected to ", " but sender was rejected.", a), slow_of(a));
 	ask_rset(t);
 }
 
@@ -343,7 +357,8 @@ static void say_giving_up(struct talk_smtp *t)
 		struct task_result *r = &t->task->result[i];
 
 		if (span_has(r->text, '\n') && span_istarts(r->text, span_str(t->ip)))
-			r->text = task_text(t->task, "%.*sGiving up on %s.\n", SPAN_ARG(r->text), t->ip);
+			r->text = task_text(t->task, "%.*sGiving up on %s.\n",
+					    SPAN_ARG(r->text), t->ip);
 	}
 }
 
@@ -366,7 +381,8 @@ static void on_rcpt(struct talk_smtp *t, const struct answer *a)
 		j->result[i].outcome = TASK_TAKEN;
 		t->taken++;
 	} else {
-		task_settle(j, i, outcome_of(a), words(t, "", " does not like recipient.", a), slow_of(a));
+		task_settle(j, i, outcome_of(a), words(t, "", " does not like recipient.", a),
+			    slow_of(a));
 	}
 	if (next_asked(t) < t->first + t->n || t->taken > 0)
 		return;
@@ -391,9 +407,13 @@ static void on_data(struct talk_smtp *t, const struct answer *a)
 	} else if (go) {                          /* RFC 2920 3.1: nobody, and yet it wants a message */
 		out_str(ask(t, on_lone_dot), ".\r\n");
 	} else if (a->code < 300) {
-		settle_all_and_end(t, task_text(t->task, "%s answered DATA without sense. (#4.5.0)\n", t->ip), TASK_FAST);
+		settle_all_and_end(
+			t,
+			task_text(t->task, "%s answered DATA without sense. (#4.5.0)\n", t->ip),
+			TASK_FAST);
 	} else {
-		settle_slice(t, outcome_of(a), words(t, "", " failed on DATA command.", a), slow_of(a));
+		settle_slice(t, outcome_of(a), words(t, "", " failed on DATA command.", a),
+			     slow_of(a));
 		ask_rset(t);
 	}
 }
@@ -432,7 +452,9 @@ static void send_body(struct talk_smtp *t)
 		case SOURCE_END:   end_body(t); break;
 		case SOURCE_LATER: return;
 		case SOURCE_GONE:
-			settle_all_and_end(t, task_text(t->task, "Unable to read message. (#4.3.0)\n"), TASK_FAST);
+			settle_all_and_end(
+				t, task_text(t->task, "Unable to read message. (#4.3.0)\n"),
+				TASK_FAST);
 			return;
 		}
 	}
@@ -448,19 +470,26 @@ void talk_smtp_more(struct talk_smtp *t)
 static void hear_too_early(struct talk_smtp *t, const struct answer *a)
 {
 	if (a->code >= 400)
-		settle_slice(t, outcome_of(a), words(t, "", " failed after I sent the message.", a), slow_of(a));
-	settle_all_and_end(t, task_text(t->task, "Connected to %s but it answered too early. (#4.5.0)\n", t->ip), TASK_FAST);
+		settle_slice(t, outcome_of(a),
+			     words(t, "", " failed after I sent the message.", a), slow_of(a));
+	settle_all_and_end(t,
+			   task_text(t->task,
+				     "Connected to %s but it answered too early. (#4.5.0)\n",
+				     t->ip),
+			   TASK_FAST);
 }
 
 static void on_dot(struct talk_smtp *t, const struct answer *a)
 {
-	const char *what = a->code < 400 ? " accepted message." : " failed after I sent the message.";
+	const char *what =
+		a->code < 400 ? " accepted message." : " failed after I sent the message.";
 
 	if (!t->dot_sent) {
 		hear_too_early(t, a);
 		return;
 	}
-	settle_slice(t, outcome_of(a), words(t, "", what, a), a->code < 400 ? TASK_FAST : slow_of(a));
+	settle_slice(t, outcome_of(a), words(t, "", what, a),
+		     a->code < 400 ? TASK_FAST : slow_of(a));
 	end_transaction(t);
 }
 
@@ -474,9 +503,11 @@ static void hear_421(struct talk_smtp *t, const struct answer *a)
 	if (!t->task) {
 		end_talk(t);
 	} else if (!t->mail_answered && t->task->next == 0) {
-		give_host_up(t, words(t, "Connected to ", " but it closes.", a), TASK_ASKED_SLOW);
+		give_host_up(t, words(t, "Connected to ", " but it closes.", a),
+			     TASK_ASKED_SLOW);
 	} else {
-		settle_all_and_end(t, words(t, "Connected to ", " but it closes.", a), TASK_ASKED_SLOW);
+		settle_all_and_end(t, words(t, "Connected to ", " but it closes.", a),
+				   TASK_ASKED_SLOW);
 	}
 }
 
@@ -487,7 +518,9 @@ static void hear(struct talk_smtp *t)
 
 	if (t->heard_n == t->sent_n) {            /* nobody asked; an idle server may say 421 */
 		if (t->task)
-			settle_all_and_end(t, words(t, "Connected to ", " but it spoke out of turn.", a), TASK_FAST);
+			settle_all_and_end(
+				t, words(t, "Connected to ", " but it spoke out of turn.", a),
+				TASK_FAST);
 		end_talk(t);
 		return;
 	}
@@ -505,7 +538,8 @@ static void hear_garbage(struct talk_smtp *t)
 		end_talk(t);
 		return;
 	}
-	struct span text = task_text(t->task, "Connected to %s but it does not speak SMTP. (#4.5.0)\n", t->ip);
+	struct span text = task_text(
+		t->task, "Connected to %s but it does not speak SMTP. (#4.5.0)\n", t->ip);
 
 	if (t->mail_asked)
 		settle_all_and_end(t, text, TASK_FAST);
@@ -541,8 +575,9 @@ void talk_smtp_lost(struct talk_smtp *t)
 		t->state = TALK_OVER;
 		return;
 	}
-	struct span text = task_text(t->task, "Connected to %s but connection died. %s(#4.4.2)\n", t->ip,
-	                            t->dot_sent ? "Possible duplicate! " : "");
+	struct span text =
+		task_text(t->task, "Connected to %s but connection died. %s(#4.4.2)\n", t->ip,
+			  t->dot_sent ? "Possible duplicate! " : "");
 
 	/* A kept connection that was closed before it answered is as good as none. */
 	if (!t->mail_asked || (t->reused && !t->mail_answered && t->task->next == 0))

@@ -41,10 +41,10 @@ struct talk_smtp {
 	struct outbuf   unsent;                   /* questions that may not leave yet */
 	uint64_t        moved;                    /* bytes that went from unsent to out */
 	struct answer   answer;
-	struct task     *task, *finished;
+	struct task    *task, *finished;
 	uint32_t        first, n;                 /* the recipients of this transaction */
 	uint32_t        at, taken;                /* the next one whose answer comes; how many are taken */
-	uint32_t        tasks;                     /* that this connection had, this one too */
+	uint32_t        tasks;                    /* that this connection had, this one too */
 	uint16_t        asked_n, sent_n, heard_n; /* of questions */
 	struct { smtp_expect *on; uint64_t start; } question[SMTP_QUESTIONS_MAX];
 	struct dots_out dots;

@@ -73,7 +73,8 @@ struct span task_text(struct task *j, const char *fmt, ...)
 	return kept.n == all.n ? kept : SPAN("The answer was too long to keep.\n");
 }
 
-void task_settle(struct task *j, uint32_t i, enum outcome o, struct span text, enum task_slow slow)
+void task_settle(struct task *j, uint32_t i, enum outcome o, struct span text,
+		 enum task_slow slow)
 {
 	struct task_result *r = &j->result[i];
 
@@ -84,7 +85,8 @@ void task_settle(struct task *j, uint32_t i, enum outcome o, struct span text, e
 	j->open--;
 }
 
-void task_settle_range(struct task *j, uint32_t first, uint32_t n, enum outcome o, struct span text, enum task_slow slow)
+void task_settle_range(struct task *j, uint32_t first, uint32_t n, enum outcome o,
+		       struct span text, enum task_slow slow)
 {
 	for (uint32_t i = first; i < first + n; i++)
 		if (j->result[i].outcome == TASK_OPEN || j->result[i].outcome == TASK_TAKEN)
@@ -111,7 +113,9 @@ void task_pack(const struct task *j, struct buf *b)
 {
 	static const char zeros[8];
 	size_t            share = VERDICT_MAX / j->rcpts;
-	size_t            text_max = share > sizeof(struct msg_result) ? (share - sizeof(struct msg_result)) & ~7u : 0;
+	size_t text_max = share > sizeof(struct msg_result)
+				  ? (share - sizeof(struct msg_result)) & ~7u
+				  : 0;
 
 	check(j->open == 0);
 	if (text_max > RESULT_TEXT_MAX)
@@ -124,7 +128,8 @@ void task_pack(const struct task *j, struct buf *b)
 		                       .slow = j->result[i].slow};
 		size_t            pad = MSG_PAD8(text.n) - text.n;
 
-		if (!buf_add(b, span_of(&r, sizeof(r))) || !buf_add(b, text) || !buf_add(b, span_of(zeros, pad)))
+		if (!buf_add(b, span_of(&r, sizeof(r))) || !buf_add(b, text)
+		    || !buf_add(b, span_of(zeros, pad)))
 			unreachable();            /* b's maximum is a frame's, and they all fit in that */
 	}
 }

@@ -16,9 +16,9 @@
 #include "mail/msg.h"
 #include "remote/source.h"
 
-#define TASK_TEXTS_MAX (1024 * 1024)               /* more would not fit in the verdict either */
+#define TASK_TEXTS_MAX (1024 * 1024)              /* more would not fit in the verdict either */
 
-enum { TASK_OPEN = 0, TASK_TAKEN = 0x80 };          /* beside enum outcome */
+enum { TASK_OPEN = 0, TASK_TAKEN = 0x80 };        /* beside enum outcome */
 enum task_slow { TASK_FAST, TASK_ASKED_SLOW, TASK_UNREACHED };
 
 struct task_result {
@@ -27,20 +27,20 @@ struct task_result {
 };
 
 struct task {
-	uint32_t           number, handle;        /* sched's */
-	uint64_t           id, size;
-	struct span        sender;
-	struct span       *rcpt;
+	uint32_t            number, handle;       /* sched's */
+	uint64_t            id, size;
+	struct span         sender;
+	struct span        *rcpt;
 	struct task_result *result;
-	uint32_t           rcpts, open;
-	uint32_t           next;                  /* recipients before this one had their transaction */
-	uint64_t           stray_cr;              /* sent as spaces */
-	struct source     *source;
-	struct arena       texts;
-	struct span        trouble;
-	uint8_t            trouble_slow;
-	struct link        link;                  /* of the conversation that has it */
-	struct rider      *rider;                 /* who brought it there (conn.h) */
+	uint32_t            rcpts, open;
+	uint32_t            next;                 /* those before this one had their transaction */
+	uint64_t            stray_cr;             /* sent as spaces */
+	struct source      *source;
+	struct arena        texts;
+	struct span         trouble;
+	uint8_t             trouble_slow;
+	struct link         link;                 /* of the conversation that has it */
+	struct rider       *rider;                /* who brought it there (conn.h) */
 };
 
 struct task *task_new(const struct msg_deliver *d, struct span tail); /* NULL: they do not agree */
@@ -48,9 +48,11 @@ void        task_free(struct task *j);              /* fine on NULL */
 
 /* The text is the task's; or a constant one, if the task has no room for more. */
 struct span task_text(struct task *j, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void        task_settle(struct task *j, uint32_t i, enum outcome o, struct span text, enum task_slow slow);
+void        task_settle(struct task *j, uint32_t i, enum outcome o, struct span text,
+                        enum task_slow slow);
 /* All of [first, first + n) that are open or taken. */
-void        task_settle_range(struct task *j, uint32_t first, uint32_t n, enum outcome o, struct span text, enum task_slow slow);
+void        task_settle_range(struct task *j, uint32_t first, uint32_t n, enum outcome o,
+                              struct span text, enum task_slow slow);
 void        task_settle_rest(struct task *j, enum outcome o, struct span text, enum task_slow slow);
 void        task_trouble(struct task *j, struct span text, enum task_slow slow);
 bool        task_is_settled(const struct task *j);

@@ -34,7 +34,8 @@ static void found_by_name(enum loop_kind kind)
 	a = world_sink(11, false, SINK_OK);
 	b = world_sink(12, false, SINK_OK);
 	world_start((struct remote_config){.keep_smtp_ms = 1});
-	assert_string_equal(world_one("r@plain.example"), "127.0.0.11 accepted message.\nRemote host said: 250 ok stored\n");
+	assert_string_equal(world_one("r@plain.example"),
+			    "127.0.0.11 accepted message.\nRemote host said: 250 ok stored\n");
 	assert_int_equal(w.job[0].outcome[0], OUTCOME_DELIVERED);
 	assert_int_equal(w.job[0].slow[0], 0);
 	assert_text(buf_span(&a->last), "Subject: x\n\nbody\n");
@@ -71,15 +72,26 @@ static void equal_ones_share(enum loop_kind kind)
 
 static void names_that_lead_nowhere(enum loop_kind kind)
 {
-	static const struct { const char *rcpt; uint8_t outcome, slow; const char *text; } table[] = {
-		{"r@nowhere.example", OUTCOME_FAILED, 0, "Sorry, I couldn't find any host named nowhere.example. (#5.1.2)\n"},
-		{"r@a..b", OUTCOME_FAILED, 0, "Sorry, I couldn't find any host named a..b. (#5.1.2)\n"},
-		{"r@b\x80", OUTCOME_FAILED, 0, "Sorry, I couldn't find any host named b?. (#5.1.2)\n"},
+	static const struct {
+		const char *rcpt;
+		uint8_t outcome, slow;
+		const char *text;
+	} table[] = {
+		{"r@nowhere.example", OUTCOME_FAILED, 0,
+		 "Sorry, I couldn't find any host named nowhere.example. (#5.1.2)\n"},
+		{"r@a..b", OUTCOME_FAILED, 0,
+		 "Sorry, I couldn't find any host named a..b. (#5.1.2)\n"},
+		{"r@b\x80", OUTCOME_FAILED, 0,
+		 "Sorry, I couldn't find any host named b?. (#5.1.2)\n"},
 		{"r", OUTCOME_FAILED, 0, "Sorry, I couldn't find any host named . (#5.1.2)\n"},
-		{"r@noaddr.example", OUTCOME_FAILED, 0, "Sorry, I couldn't find a mail exchanger or IP address. (#5.4.4)\n"},
-		{"r@doubt.example", OUTCOME_DEFERRED, 2, "Sorry, I couldn't find any host by that name. (#4.1.2)\n"},
-		{"r@broken.example", OUTCOME_DEFERRED, 2, "Sorry, I couldn't find any host by that name. (#4.1.2)\n"},
-		{"r@plain.example", OUTCOME_DEFERRED, 2, "Sorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n"},
+		{"r@noaddr.example", OUTCOME_FAILED, 0,
+		 "Sorry, I couldn't find a mail exchanger or IP address. (#5.4.4)\n"},
+		{"r@doubt.example", OUTCOME_DEFERRED, 2,
+		 "Sorry, I couldn't find any host by that name. (#4.1.2)\n"},
+		{"r@broken.example", OUTCOME_DEFERRED, 2,
+		 "Sorry, I couldn't find any host by that name. (#4.1.2)\n"},
+		{"r@plain.example", OUTCOME_DEFERRED, 2,
+		 "Sorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n"},
 	};
 
 	world_begin(kind, rules);
@@ -108,12 +120,14 @@ static void mxps_means_qmtp_first(enum loop_kind kind)
 	q = world_sink(11, true, SINK_OK);
 	s12 = world_sink(12, false, SINK_OK);
 	world_start((struct remote_config){0});
-	assert_string_equal(world_one("r@qmx.example"), "127.0.0.11 accepted message.\n127.0.0.11 said: ok stored\n");
+	assert_string_equal(world_one("r@qmx.example"),
+			    "127.0.0.11 accepted message.\n127.0.0.11 said: ok stored\n");
 	assert_int_equal(q->messages, 1);
 	assert_text(buf_span(&q->last), "Subject: x\n\nbody\n");
 	assert_string_equal(q->last_mail, "s@x.example");
 	/* No QMTP there: the connection fails, SMTP at the same host takes it. */
-	assert_string_equal(world_one("r@qmx12.example"), "127.0.0.12 accepted message.\nRemote host said: 250 ok stored\n");
+	assert_string_equal(world_one("r@qmx12.example"),
+			    "127.0.0.12 accepted message.\nRemote host said: 250 ok stored\n");
 	assert_int_equal(s12->messages, 1);
 	world_end();
 }
@@ -164,7 +178,9 @@ static void what_goes_on_to_the_next_host(enum loop_kind kind)
 		if (table[i].text)
 			assert_string_equal(w.job[0].text, table[i].text);
 		else
-			assert_string_equal(w.job[0].text, "127.0.0.12 accepted message.\nRemote host said: 250 ok stored\n");
+			assert_string_equal(w.job[0].text,
+					    "127.0.0.12 accepted message.\nRemote host said: "
+					    "250 ok stored\n");
 		world_end();
 	}
 }
@@ -190,8 +206,11 @@ static void routes_beat_the_mx(enum loop_kind kind)
 	s11 = world_sink(11, false, SINK_OK);
 	s12 = world_sink(12, false, SINK_OK);
 	q13 = world_sink(13, true, SINK_OK);
-	snprintf(text, sizeof(text), "mx.example:h12.example:%u\nnowhere.example:127.0.0.11:%u\nours.example:[127.0.0.12]:%u\n"
-	         "qmx.example:h11.example:%u\n", w.smtp_port, w.smtp_port, w.smtp_port, w.smtp_port);
+	snprintf(text, sizeof(text),
+		 "mx.example:h12.example:%u\nnowhere.example:127.0.0.11:%u\nours.example:[127."
+		 "0.0.12]:%u\n"
+		 "qmx.example:h11.example:%u\n",
+		 w.smtp_port, w.smtp_port, w.smtp_port, w.smtp_port);
 	world_set("smtplisten", "127.0.0.12:25\n");  /* routing to oneself is allowed */
 	world_set("smtproutes", text);
 	snprintf(text, sizeof(text), "qmx.example:h13.example:%u\n", w.qmtp_port);

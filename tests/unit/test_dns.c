@@ -31,9 +31,11 @@ static void run_for(uint64_t ms)
 		loop_pass(w.loop);
 }
 
-static void begin(enum loop_kind kind, const struct dns_rule *a, const struct dns_rule *b, unsigned cache_max)
+static void begin(enum loop_kind kind, const struct dns_rule *a, const struct dns_rule *b,
+		  unsigned cache_max)
 {
-	struct resolver_config cf = {.servers = b ? 2 : 1, .try_ms = TRY_MS, .cache_max = cache_max};
+	struct resolver_config cf = {
+		.servers = b ? 2 : 1, .try_ms = TRY_MS, .cache_max = cache_max};
 
 	w.loop = loop_new(kind, 64);
 	dns_server_begin(&w.a, w.loop, a, "127.0.0.1");

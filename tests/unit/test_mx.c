@@ -22,12 +22,15 @@ static void sixteen_preferences_mean_qmtp(void **state)
 
 static struct mx_host host(uint8_t last, uint16_t preference, uint32_t dice)
 {
-	return (struct mx_host){.ip = {.family = 4, .b = {10, 0, 0, last}}, .preference = preference, .dice = dice};
+	return (struct mx_host){.ip = {.family = 4, .b = {10, 0, 0, last}},
+				.preference = preference,
+				.dice = dice};
 }
 
 static void lower_first_equals_by_dice_names_together(void **state)
 {
-	struct mx_host h[] = {host(1, 20, 5), host(2, 10, 9), host(3, 10, 9), host(4, 10, 2), host(5, 0, 7), host(6, 20, 1)};
+	struct mx_host h[] = {host(1, 20, 5), host(2, 10, 9), host(3, 10, 9),
+			      host(4, 10, 2), host(5, 0, 7),  host(6, 20, 1)};
 	const uint8_t  want[] = {5, 4, 2, 3, 6, 1};
 
 	mx_order(h, ARRAY_N(h));
@@ -102,23 +105,32 @@ static void ourselves_is_what_we_bind(void **state)
 
 static void routes_are_searched_step_by_step(void **state)
 {
-	static const struct { const char *domain; enum mx_via via; const char *host; uint16_t port; } table[] = {
-		{"a.b.c", MX_VIA_SMTP, "s1", 25},          /* whole name before any suffix */
+	static const struct {
+		const char *domain;
+		enum mx_via via;
+		const char *host;
+		uint16_t port;
+	} table[] = {
+		{"a.b.c", MX_VIA_SMTP, "s1", 25}, /* whole name before any suffix */
 		{"A.B.C", MX_VIA_SMTP, "s1", 25},
-		{"x.b.c", MX_VIA_QMTP, "q1", 209},         /* same step: qmtproutes */
-		{"b.c", MX_VIA_SMTP, "s3", 2525},          /* .b.c does not match b.c; .c does */
+		{"x.b.c", MX_VIA_QMTP, "q1", 209}, /* same step: qmtproutes */
+		{"b.c", MX_VIA_SMTP, "s3", 2525},  /* .b.c does not match b.c; .c does */
 		{"both.example", MX_VIA_QMTP, "q2", 2209},
-		{"mx.example", MX_VIA_DNS, "", 0},         /* an empty relay decides, too */
+		{"mx.example", MX_VIA_DNS, "", 0}, /* an empty relay decides, too */
 		{"qmx.example", MX_VIA_DNS, "", 0},
-		{"other", MX_VIA_SMTP, "[::1]", 26},       /* the empty key */
+		{"other", MX_VIA_SMTP, "[::1]", 26}, /* the empty key */
 		{"", MX_VIA_SMTP, "[::1]", 26},
 	};
 	struct control *c = control_new();
 	struct mx_world w = {0};
 
-	assert_true(control_set(c, SPAN("smtproutes"), SPAN("a.b.c:s1\n.b.c:s2\n.c:s3:2525\nboth.example:s9\nmx.example:\n"
-	                                                   "qmx.example:s8\n:[::1]:26\n")));
-	assert_true(control_set(c, SPAN("qmtproutes"), SPAN(".b.c:q1\nboth.example:q2:2209\nqmx.example:\n.example:q7\n")));
+	assert_true(
+		control_set(c, SPAN("smtproutes"),
+			    SPAN("a.b.c:s1\n.b.c:s2\n.c:s3:2525\nboth.example:s9\nmx.example:\n"
+				 "qmx.example:s8\n:[::1]:26\n")));
+	assert_true(control_set(
+		c, SPAN("qmtproutes"),
+		SPAN(".b.c:q1\nboth.example:q2:2209\nqmx.example:\n.example:q7\n")));
 	w.smtproutes = control_map_new(c, "smtproutes");
 	w.qmtproutes = control_map_new(c, "qmtproutes");
 	for (size_t i = 0; i < ARRAY_N(table); i++) {

@@ -17,7 +17,8 @@ static struct span long_body(void)
 	static char b[5001];
 
 	for (unsigned i = 0; i < 100; i++)
-		snprintf(b + 50 * i, 51, "line %04u ......................................\n", i);
+		snprintf(b + 50 * i, 51, "line %04u ......................................\n",
+			 i);
 	return span_of(b, 4990);
 }
 
@@ -235,9 +236,12 @@ static void silence_has_an_end(enum loop_kind kind)
 	world_sink(11, false, SINK_SILENT);
 	world_sink(12, true, SINK_SILENT);
 	world_start((struct remote_config){.talk_ms = 100});
-	assert_string_equal(world_one("r@s.example"), "Connected to 127.0.0.11 but connection died. (#4.4.2)\n");
+	assert_string_equal(world_one("r@s.example"),
+			    "Connected to 127.0.0.11 but connection died. (#4.4.2)\n");
 	assert_int_equal(w.job[0].slow[0], 2);
-	assert_string_equal(world_one("r@q.example"), "Connected to 127.0.0.12 but connection died. Possible duplicate! (#4.4.2)\n");
+	assert_string_equal(
+		world_one("r@q.example"),
+		"Connected to 127.0.0.12 but connection died. Possible duplicate! (#4.4.2)\n");
 	world_end();
 }
 

@@ -20,7 +20,8 @@ static void fix_begin(struct fix *f, enum qmtp_manners m)
 	talk_qmtp_begin(&f->t, &f->out, &one, m);
 }
 
-static struct task *give(struct fix *f, const char *body, const char *sender, const char *const *rcpts)
+static struct task *give(struct fix *f, const char *body, const char *sender,
+			 const char *const *rcpts)
 {
 	struct task *t;
 
@@ -127,7 +128,8 @@ static void a_short_server_gets_packages_of_one(void **state)
 	assert_ptr_equal(finished(&f), t);
 	assert_int_equal(t->result[0].outcome, OUTCOME_DELIVERED);
 	assert_int_equal(t->result[1].outcome, OUTCOME_DEFERRED);
-	assert_text(t->result[1].text, "Connected to 1.2.3.4 but connection died. Possible duplicate! (#4.4.2)\n");
+	assert_text(t->result[1].text,
+		    "Connected to 1.2.3.4 but connection died. Possible duplicate! (#4.4.2)\n");
 	assert_int_equal(f.t.manners, QMTP_SHORT);
 	fix_end(&f);
 	fix_begin(&f, QMTP_SHORT);
@@ -140,7 +142,8 @@ static void a_short_server_gets_packages_of_one(void **state)
 
 static void nonsense_ends_the_talk(void **state)
 {
-	static const char *const table[] = {"x", "1:X,", "0:,", "1:K;", "99999:", "1:K,1:K,", "01234567890:"};
+	static const char *const table[] = {"x",      "1:X,",     "0:,",         "1:K;",
+					    "99999:", "1:K,1:K,", "01234567890:"};
 
 	for (size_t i = 0; i < ARRAY_N(table); i++) {
 		struct fix   f;
@@ -151,7 +154,8 @@ static void nonsense_ends_the_talk(void **state)
 		hear(&f, table[i]);
 		assert_true(f.t.over);
 		assert_ptr_equal(finished(&f), t);
-		assert_int_equal(t->result[0].outcome, i == 5 ? OUTCOME_DELIVERED : OUTCOME_DEFERRED);
+		assert_int_equal(t->result[0].outcome,
+				 i == 5 ? OUTCOME_DELIVERED : OUTCOME_DEFERRED);
 		fix_end(&f);
 	}
 }
@@ -264,7 +268,8 @@ static bool chance(unsigned n)
 
 static void say(struct model *m, char c)
 {
-	m->out_n += (size_t)snprintf(m->out + m->out_n, sizeof(m->out) - m->out_n, "3:%cok,", c);
+	m->out_n +=
+		(size_t)snprintf(m->out + m->out_n, sizeof(m->out) - m->out_n, "3:%cok,", c);
 }
 
 static bool take_netstring(struct span *in, struct span *ret)
@@ -290,7 +295,8 @@ static bool take_package(struct model *m)
 	unsigned     task, i, n = 0;
 	char         whole = "KKKZD"[rand_below(5)];
 
-	if (!take_netstring(&in, &message) || !take_netstring(&in, &sender) || !take_netstring(&in, &rcpts))
+	if (!take_netstring(&in, &message) || !take_netstring(&in, &sender)
+	    || !take_netstring(&in, &rcpts))
 		return false;
 	task = (unsigned)(sender.p[0] - '0');
 	assert_int_equal(message.p[0], '\n');
@@ -357,13 +363,16 @@ static void run_model(uint64_t seed)
 	m->once = chance(3);
 	drop_at = chance(2) ? (unsigned)rand_below(200) : 100000;
 	outbuf_init(&out);
-	talk_qmtp_begin(&t, &out, &one, m->once ? (chance(2) ? QMTP_SHORT : QMTP_UNKNOWN) : (enum qmtp_manners)rand_below(3));
+	talk_qmtp_begin(&t, &out, &one,
+			m->once ? (chance(2) ? QMTP_SHORT : QMTP_UNKNOWN)
+				: (enum qmtp_manners)rand_below(3));
 	for (unsigned k = 0; k < TASKS; k++) {
 		char sender[2] = {(char)('0' + k), 0};
 
 		memset(body[k], 'x', sizeof(body[k]));
 		body[k][0] = sender[0];
-		test_source_init(&src[k], span_of(body[k], chance(4) ? sizeof(body[k]) : 1 + rand_below(50)));
+		test_source_init(&src[k], span_of(body[k], chance(4) ? sizeof(body[k])
+								     : 1 + rand_below(50)));
 		src[k].piece = chance(2) ? 1 + rand_below(5000) : 0;
 		src[k].later = chance(2) ? 2 : 0;
 		if (chance(15))
@@ -421,7 +430,8 @@ static void no_server_makes_it_lie(void **state)
 
 	for (uint64_t seed = 1; seed <= runs; seed++)
 		run_model(seed);
-	assert_true(seen.delivered > runs && seen.failed > runs / 2 && seen.deferred > runs / 2);
+	assert_true(seen.delivered > runs && seen.failed > runs / 2
+		    && seen.deferred > runs / 2);
 	assert_true(seen.given_back > 0 && seen.shorts > 0);
 }
 

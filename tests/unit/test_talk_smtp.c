@@ -13,7 +13,8 @@ struct fix {
 	struct task       *task;
 };
 
-static void fix_begin(struct fix *f, struct span body, const char *sender, const char *const *rcpts)
+static void fix_begin(struct fix *f, struct span body, const char *sender,
+		      const char *const *rcpts)
 {
 	outbuf_init(&f->out);
 	test_source_init(&f->src, body);
@@ -40,7 +41,9 @@ static void hear(struct fix *f, const char *said)
 
 static const char *const  one_rcpt[] = {"r@h.example", NULL};
 static const char *const  two_rcpts[] = {"a@h.example", "b@h.example", NULL};
-#define BURST "MAIL FROM:<s@x.example>\r\nRCPT TO:<a@h.example>\r\nRCPT TO:<b@h.example>\r\nDATA\r\n"
+#define BURST                                                                                  \
+	"MAIL FROM:<s@x.example>\r\nRCPT TO:<a@h.example>\r\nRCPT "                            \
+	"TO:<b@h.example>\r\nDATA\r\n"
 
 static void begin_pipelining(struct fix *f)
 {
@@ -62,7 +65,8 @@ static void says_everything_at_once_where_it_may(void **state)
 	assert_ptr_equal(f.t.finished, f.task);
 	assert_int_equal(f.t.state, TALK_READY);
 	assert_int_equal(f.task->result[1].outcome, OUTCOME_DELIVERED);
-	assert_text(f.task->result[0].text, "1.2.3.4 accepted message.\nRemote host said: 250 ok 123\n");
+	assert_text(f.task->result[0].text,
+		    "1.2.3.4 accepted message.\nRemote host said: 250 ok 123\n");
 	fix_end(&f);
 }
 
@@ -412,15 +416,21 @@ static void model_command(struct model *m)
 		if (!m->ehlo)
 			model_say(m, "500 what\r\n");
 		else
-			model_say(m, m->pipelining ? "250-hi\r\n250-8BITMIME\r\n250 PIPELINING\r\n" : "250 hi\r\n");
+			model_say(m, m->pipelining
+					     ? "250-hi\r\n250-8BITMIME\r\n250 PIPELINING\r\n"
+					     : "250 hi\r\n");
 	} else if (strncmp(m->line, "HELO", 4) == 0) {
 		model_say(m, "250 hi\r\n");
 	} else if (strncmp(m->line, "MAIL", 4) == 0) {
 		m->mail = !chance(8);
-		model_say(m, m->mail ? "250 ok\r\n" : chance(2) ? "451 no\r\n" : "550-x\r\n550 no\r\n");
+		model_say(m, m->mail     ? "250 ok\r\n"
+			     : chance(2) ? "451 no\r\n"
+					 : "550-x\r\n550 no\r\n");
 	} else if (sscanf(m->line, "RCPT TO:<r%u@h>", &i) == 1) {
 		m->rcpt[i] = m->mail && !chance(4);
-		model_say(m, m->rcpt[i] ? "250 ok\r\n" : chance(2) ? "450 no\r\n" : "550 no\r\n");
+		model_say(m, m->rcpt[i]  ? "250 ok\r\n"
+			     : chance(2) ? "450 no\r\n"
+					 : "550 no\r\n");
 	} else if (strcmp(m->line, "DATA") == 0) {
 		bool any = false;
 
@@ -552,7 +562,8 @@ static void run_model(uint64_t seed)
 	m->ehlo = m->pipelining || chance(2);
 	outbuf_init(&out);
 	for (unsigned k = 0; k < 2; k++) {
-		struct span b = chance(8) ? span_of(big, sizeof(big)) : span_str(bodies[rand_below(4)]);
+		struct span b =
+			chance(8) ? span_of(big, sizeof(big)) : span_str(bodies[rand_below(4)]);
 		size_t      n = b.n;
 
 		memcpy(want[k], b.p, b.n);
