@@ -14,6 +14,7 @@
 
 #define DNS_PORT         53
 #define RESOLV_CONF_MAX  65536
+#define LOOK_MS          1                        /* between two looks whether all is gone */
 
 /* A wire, and which process is at its other end.  It frees itself when it is lost. */
 struct end {
@@ -35,12 +36,14 @@ struct remote {
 	struct pool          attempts;
 	struct link          all;
 	struct buf           verdict;
-	struct timer         look;                /* while it is being freed */
+	struct timer         look;                /* while it ends */
 	bool                 draining, freeing;
 	struct deferred      last;
 	void               (*over)(void *ctx);
 	void                *over_ctx;
 };
+
+static void on_look(struct timer *t);
 
 /* ---- tasks -------------------------------------------------------------------------------- */
 
@@ -50,13 +53,23 @@ static void maybe_over(struct remote *r)
 		loop_defer(r->loop, &r->last, PHASE_WORK);
 }
 
-static void tell_over(struct deferred *d)
+/* Not before the last verdict has left us: its message would be delivered again. */
+static void tell_over(struct remote *r)
 {
-	struct remote *r = owner_of(d, struct remote, last);
+	const struct wire *w = r->sched ? &r->sched->wire : NULL;
 
+	if (w && w->sent < w->queued) {
+		timer_set(r->loop, &r->look, LOOK_MS);
+		return;
+	}
 	if (r->over)
 		r->over(r->over_ctx);
 	r->over = NULL;
+}
+
+static void on_last(struct deferred *d)
+{
+	tell_over(owner_of(d, struct remote, last));
 }
 
 static void send_verdict(struct remote *r, const struct task *t)
@@ -380,7 +393,8 @@ struct remote *remote_new(struct loop *l, const struct remote_config *cf,
 	list_init(&r->all);
 	buf_init(&r->verdict, WIRE_FRAME_MAX);
 	r->bodies = bodies_new(&bodies_calls, r);
-	deferred_init(&r->last, tell_over);
+	deferred_init(&r->last, on_last);
+	timer_init(&r->look, on_look);
 	remote_configure(r, c);
 	return r;
 }
@@ -398,14 +412,13 @@ void remote_drain(struct remote *r, void (*over)(void *ctx), void *ctx)
 	maybe_over(r);
 }
 
-static void look_again(struct timer *t)
+static void maybe_gone(struct remote *r)
 {
-	struct remote *r = owner_of(t, struct remote, look);
-	void         (*gone)(void *) = r->over;
-	void          *ctx = r->over_ctx;
+	void (*gone)(void *) = r->over;
+	void  *ctx = r->over_ctx;
 
 	if (r->ends > 0 || !net_is_empty(&r->net)) {
-		timer_set(r->loop, t, 1);
+		timer_set(r->loop, &r->look, LOOK_MS);
 		return;
 	}
 	net_fini(&r->net);
@@ -419,8 +432,19 @@ static void look_again(struct timer *t)
 	gone(ctx);
 }
 
+static void on_look(struct timer *t)
+{
+	struct remote *r = owner_of(t, struct remote, look);
+
+	if (r->freeing)
+		maybe_gone(r);
+	else
+		tell_over(r);
+}
+
 void remote_free(struct remote *r, void (*gone)(void *ctx), void *ctx)
 {
+	r->freeing = true;
 	r->draining = false;
 	deferred_cancel(&r->last);
 	forget_tasks(r);
@@ -432,8 +456,7 @@ void remote_free(struct remote *r, void (*gone)(void *ctx), void *ctx)
 	resolver_free(r->world.resolver);
 	r->over = gone;
 	r->over_ctx = ctx;
-	timer_init(&r->look, look_again);
-	timer_set(r->loop, &r->look, 1);
+	timer_set(r->loop, &r->look, LOOK_MS);
 }
 
 /* ---- the process -------------------------------------------------------------------------- */

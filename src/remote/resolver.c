@@ -553,7 +553,8 @@ static void ask_by_tcp(struct ask *a)
 	struct resolver *r = a->r;
 	union sockany    to;
 	struct tcp      *t = mem_new(sizeof(*t));
-	unsigned         server = a->server;
+	/* The servers may be others than when it was asked. */
+	unsigned         server = a->server < r->cf.servers ? a->server : 0;
 
 	leave_wire(a);
 	t->r = r;
