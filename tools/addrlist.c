@@ -11,7 +11,6 @@
 
 #include "mail/addr.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #define CANDIDATES_MAX 256                        /* words of a name without a comma */
@@ -19,7 +18,8 @@
 enum token { T_END, T_BAD, T_WORD, T_LITERAL, T_CHAR };
 
 struct candidate {
-	size_t from, at, to;                      /* in text; at: of the '@', or SIZE_MAX */
+	size_t from, at;                          /* in text; at: of the last '@', or SIZE_MAX */
+	size_t to;                                /* behind the last word: a joint there is stray */
 };
 
 struct parse {
@@ -78,8 +78,12 @@ static bool skip_blanks(struct parse *p)
 	return true;
 }
 
+/* An envelope ends an address at a NUL, and a line break in one would end the line of a log or
+ * a header: neither has any use in one. */
 static enum token keep(struct parse *p, char c)
 {
+	if (c == '\0' || c == '\n' || c == '\r')
+		return T_BAD;
 	return buf_add_byte(&p->text, c) ? T_WORD : T_BAD;
 }
 
@@ -91,7 +95,7 @@ static enum token take_quoted(struct parse *p, char close)
 
 		if (c == close)
 			return T_WORD;
-		if (c == '\n')
+		if (c == '\n' || (c == '\r' && span_starts(p->in, SPAN("\n"))))
 			continue;
 		if (c == '\\') {
 			if (p->in.n == 0)
@@ -174,7 +178,7 @@ static bool add_word(struct parse *p, enum token t)
 {
 	struct candidate *c = p->glue ? last(p) : begin(p, p->token_from);
 
-	if (!c || (t == T_LITERAL && c->to != c->at + 1))
+	if (!c || (t == T_LITERAL && (c->at == SIZE_MAX || p->token_from != c->at + 1)))
 		return false;                     /* a literal is a whole domain */
 	c->to = p->text.n;
 	p->glue = false;
@@ -189,26 +193,24 @@ static bool add_joint(struct parse *p, char joint)
 		c = begin(p, p->text.n);
 	if (!c || keep(p, joint) == T_BAD)
 		return false;
-	if (joint == '@') {
-		if (c->at != SIZE_MAX)
-			return false;
+	if (joint == '@')
 		c->at = p->text.n - 1;
-	}
-	c->to = p->text.n;
 	p->glue = true;
 	return true;
 }
 
+/* Nobody is named by joints alone, nor by "". */
 static void give(struct parse *p, const struct candidate *c)
 {
 	struct span    all = span_from(span_until(buf_span(&p->text), c->to), c->from);
-	struct mailbox m = {.local = all, .has_at = c->at != SIZE_MAX};
+	struct mailbox m = {.local = all, .has_at = c->at < c->to};
 
 	if (m.has_at) {
 		m.local = span_until(all, c->at - c->from);
 		m.domain = span_from(all, c->at - c->from + 1);
 	}
-	p->take(p->ctx, &m);
+	if (all.n > 0)
+		p->take(p->ctx, &m);
 }
 
 static void give_all(struct parse *p)
@@ -308,6 +310,8 @@ bool addrlist_parse(struct span text, mailbox_take *take, void *ctx)
 
 struct mailbox mailbox_of_argument(struct span arg)
 {
+	if (span_starts(arg, SPAN("<")) && span_ends(arg, SPAN(">")))
+		arg = span_from(span_until(arg, arg.n - 1), 1);
 	return (struct mailbox){addr_local(arg), addr_domain(arg), addr_has_at(arg)};
 }
 
@@ -336,7 +340,7 @@ bool rewrite_mailbox(const struct rewrite *rw, const struct mailbox *m, struct b
 	struct span domain = span_trim_end(m->domain, ".@");
 
 	if (m->local.n == 0 && domain.n == 0)
-		return true;
+		return true;                      /* the empty address of a bounce */
 	if (m->has_at && span_eq(m->domain, SPAN("[]")))
 		return buf_add(b, m->local) && buf_add(b, SPAN("@[]"));
 	if (domain.n == 0)

@@ -1,9 +1,10 @@
 /* addrlist - the addresses of a To line, and addresses made whole.  RFC 5322 3.4 and 4.4.
  *
  * Taken: mailboxes with and without angle brackets, groups, source routes, comments (nested),
- * quoted strings, domain literals, folded lines, any bytes of 8 bits; a comma that is missing
- * between two words stands for one (docs/qmail.md).  Addresses come out as the envelope has
- * them: no quotes, no backslashes, no comments. */
+ * quoted strings, domain literals, folded lines, any bytes of 8 bits; between two words a comma
+ * may be missing (docs/qmail.md); a stray dot or at sign at the end of an address is not of it.
+ * Addresses come out as the envelope has them: no quotes, no backslashes, no comments, and never
+ * with NUL, CR or LF.  "<>" names nobody. */
 #ifndef TOOLS_ADDRLIST_H
 #define TOOLS_ADDRLIST_H
 
@@ -13,13 +14,13 @@
 
 struct mailbox {
 	struct span local, domain;
-	bool        has_at;                       /* "joe@" has an empty domain, "joe" none */
+	bool        has_at;
 };
 typedef void mailbox_take(void *ctx, const struct mailbox *m);
 
 /* false: this is no address list; what came before the fault has been given. */
 bool addrlist_parse(struct span text, mailbox_take *take, void *ctx) must_use;
-/* An address of a command line: raw bytes, split at the last '@'. */
+/* An address of a command line: raw bytes, split at the last '@'; "<" and ">" around it go. */
 struct mailbox mailbox_of_argument(struct span arg);
 
 struct rewrite {

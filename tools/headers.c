@@ -5,6 +5,8 @@
 #include "mail/date.h"
 #include "mail/header.h"
 
+#define KEPT_EXTRA 64                             /* "MBOX-Line: " and an LF */
+
 enum action {
 	KEEP,
 	DROP,
@@ -16,7 +18,7 @@ enum action {
 };
 
 struct known {
-	struct span name;
+	const char *name;
 	enum action action;
 	bool        marks_resent;
 	size_t      has;                          /* offset of the flag that it sets; 0: none */
@@ -25,33 +27,84 @@ struct known {
 #define HAS(flag) offsetof(struct headers, flag)
 
 static const struct known known[] = {
-	/* name                             action            resent has */
-	{{"To", 2},                         RCPT,             false, 0},
-	{{"Cc", 2},                         RCPT,             false, 0},
-	{{"Bcc", 3},                        RCPT_DROP,        false, 0},
-	{{"Apparently-To", 13},             RCPT,             false, 0},
-	{{"Resent-To", 9},                  RESENT_RCPT,      true,  0},
-	{{"Resent-Cc", 9},                  RESENT_RCPT,      true,  0},
-	{{"Resent-Bcc", 10},                RESENT_RCPT_DROP, true,  0},
-	{{"Return-Path", 11},               SENDER,           false, 0},
-	{{"Content-Length", 14},            DROP,             false, 0},
-	{{"Date", 4},                       KEEP,             false, HAS(has_date)},
-	{{"From", 4},                       KEEP,             false, HAS(has_from)},
-	{{"Message-ID", 10},                KEEP,             false, HAS(has_message_id)},
-	{{"Resent-Date", 11},               KEEP,             true,  HAS(has_resent_date)},
-	{{"Resent-From", 11},               KEEP,             true,  HAS(has_resent_from)},
-	{{"Resent-Message-ID", 17},         KEEP,             true,  HAS(has_resent_message_id)},
-	{{"Resent-Sender", 13},             KEEP,             true,  0},
-	{{"Resent-Reply-To", 15},           KEEP,             true,  0},
+	/* name               action            resent  has */
+	{ "To",                RCPT,             false,  0 },
+	{ "Cc",                RCPT,             false,  0 },
+	{ "Bcc",               RCPT_DROP,        false,  0 },
+	{ "Apparently-To",     RCPT,             false,  0 },
+	{ "Resent-To",         RESENT_RCPT,      true,   0 },
+	{ "Resent-Cc",         RESENT_RCPT,      true,   0 },
+	{ "Resent-Bcc",        RESENT_RCPT_DROP, true,   0 },
+	{ "Return-Path",       SENDER,           false,  0 },
+	{ "Content-Length",    DROP,             false,  0 },
+	{ "Date",              KEEP,             false,  HAS(has_date) },
+	{ "From",              KEEP,             false,  HAS(has_from) },
+	{ "Message-ID",        KEEP,             false,  HAS(has_message_id) },
+	{ "Resent-Date",       KEEP,             true,   HAS(has_resent_date) },
+	{ "Resent-From",       KEEP,             true,   HAS(has_resent_from) },
+	{ "Resent-Message-ID", KEEP,             true,   HAS(has_resent_message_id) },
+	{ "Resent-Sender",     KEEP,             true,   0 },
+	{ "Resent-Reply-To",   KEEP,             true,   0 },
 };
 
-void headers_init(struct headers *h, const struct rewrite *rw)
+/* ---- where it ends */
+
+static bool is_mbox_line(struct span line)
 {
-	*h = (struct headers){.rw = rw};
-	buf_init(&h->kept, HEADERS_MAX + 64);     /* and an LF, or "MBOX-Line: " */
+	return span_starts(line, SPAN("From "));
+}
+
+static bool is_blank_line(struct span line)
+{
+	return span_eq(line, SPAN("\n")) || span_eq(line, SPAN("\r\n"));
+}
+
+static bool continues(struct span line)
+{
+	return line.n > 0 && (line.p[0] == ' ' || line.p[0] == '\t');
+}
+
+static bool begins_field(struct span line)
+{
+	struct header_field f;
+
+	return header_next(&line, &f);
+}
+
+enum headers_end headers_end(struct headers_scan *s, struct span text, bool whole, size_t *ret_at)
+{
+	for (;;) {
+		struct span line = span_from(text, s->line);
+		size_t      lf = span_find(span_from(text, s->seen), '\n');
+
+		*ret_at = s->line;
+		if (lf == SPAN_NPOS && (!whole || line.n == 0)) {
+			s->seen = text.n;
+			*ret_at = text.n;
+			return HEADERS_MORE;
+		}
+		if (lf != SPAN_NPOS)
+			line = span_until(line, s->seen + lf + 1 - s->line);
+		if (is_blank_line(line))
+			return HEADERS_EMPTY_LINE;
+		if (begins_field(line))
+			s->in_field = true;
+		else if (!(s->in_field && continues(line)) && !(s->line == 0 && is_mbox_line(line)))
+			return HEADERS_NO_FIELD;
+		s->line += line.n;
+		s->seen = s->line;
+	}
+}
+
+/* ---- what is in it */
+
+void headers_init(struct headers *h, const struct rewrite *rw, bool collects)
+{
+	*h = (struct headers){.rw = rw, .collects = collects};
+	buf_init(&h->kept, HEADERS_MAX + KEPT_EXTRA);
 	buf_init(&h->plain, ENVELOPE_MAX);
 	buf_init(&h->resent, ENVELOPE_MAX);
-	buf_init(&h->return_path, 4 * ADDR_MAX);
+	buf_init(&h->return_path, HEADERS_MAX);
 }
 
 void headers_fini(struct headers *h)
@@ -62,24 +115,22 @@ void headers_fini(struct headers *h)
 	buf_free(&h->return_path);
 }
 
+struct span headers_rcpts(const struct headers *h)
+{
+	return buf_span(h->is_resent ? &h->resent : &h->plain);
+}
+
 struct taker {
 	struct headers *h;
 	struct buf     *list;
 };
 
-/* <> in a To line names nobody. */
 static void take_recipient(void *ctx, const struct mailbox *m)
 {
 	struct taker *t = ctx;
-	size_t        from = t->list->n;
 
-	if (m->local.n == 0 && m->domain.n == 0)
-		return;
-	if (buf_add_byte(t->list, 'T') && rewrite_mailbox(t->h->rw, m, t->list) &&
-	    !span_has(span_from(buf_span(t->list), from), '\0') && buf_add_byte(t->list, '\0'))
-		return;
-	t->list->n = from;
-	t->h->full = true;
+	if (!rewrite_mailbox(t->h->rw, m, t->list) || !buf_add_byte(t->list, '\0'))
+		t->h->full = true;
 }
 
 static void take_return_path(void *ctx, const struct mailbox *m)
@@ -95,7 +146,7 @@ static bool collect(struct headers *h, struct span body, struct buf *list)
 {
 	struct taker t = {h, list};
 
-	return addrlist_parse(body, take_recipient, &t);
+	return !h->collects || addrlist_parse(body, take_recipient, &t);
 }
 
 static bool read_sender(struct headers *h, struct span body)
@@ -107,7 +158,7 @@ static bool read_sender(struct headers *h, struct span body)
 static const struct known *find(struct span name)
 {
 	for (size_t i = 0; i < ARRAY_N(known); i++) {
-		if (span_ieq(known[i].name, name))
+		if (span_ieq(span_str(known[i].name), name))
 			return &known[i];
 	}
 	return NULL;
@@ -165,18 +216,16 @@ static bool read_field(struct headers *h, const struct header_field *f)
 /* "From joe Sat Nov 21 ..." of an mbox in front of the header is kept under a name. */
 static void keep_mbox_line(struct headers *h, struct span *text)
 {
-	size_t lf;
+	size_t lf = span_find(*text, '\n');
 
-	if (!span_starts(*text, SPAN("From ")))
+	if (!is_mbox_line(*text) || begins_field(span_until(*text, lf)))
 		return;
-	lf = span_find(*text, '\n');
 	keep(h, SPAN("MBOX-Line: "));
 	keep(h, span_cut(text, lf == SPAN_NPOS ? text->n : lf + 1));
 }
 
-bool headers_read(struct headers *h, struct span text, size_t *ret_body_at, bool *ret_no_blank)
+bool headers_read(struct headers *h, struct span text)
 {
-	struct span         all = text;
 	struct header_field f;
 
 	keep_mbox_line(h, &text);
@@ -186,11 +235,10 @@ bool headers_read(struct headers *h, struct span text, size_t *ret_body_at, bool
 	}
 	if (h->kept.n > 0 && h->kept.p[h->kept.n - 1] != '\n')
 		keep(h, SPAN("\n"));              /* the message ended in its header */
-	*ret_body_at = all.n - text.n;
-	*ret_no_blank = text.n > 0 && !(*ret_body_at > 0 && all.p[*ret_body_at - 1] == '\n' &&
-	                (*ret_body_at == 1 || all.p[*ret_body_at - 2] == '\n'));
 	return !h->full;
 }
+
+/* ---- what it lacks */
 
 static bool add_name(struct buf *b, struct span name)
 {
@@ -226,10 +274,8 @@ bool headers_missing(const struct headers *h, const struct headers_new *n, struc
 	    !buf_fmt(b, "%sDate: %s\n", resent, date_822(n->wall, date)))
 		return false;
 	if (!(h->is_resent ? h->has_resent_message_id : h->has_message_id) &&
-	    !buf_fmt(b, "%sMessage-ID: <%s.%06u.%u.quire@%.*s>\n", resent, date_stamp(n->wall, date),
-	             n->usec, n->pid, SPAN_ARG(n->idhost)))
+	    !buf_fmt(b, "%sMessage-ID: <%s.%u.qmail@%.*s>\n", resent, date_stamp(n->wall, date),
+	             n->pid, SPAN_ARG(n->idhost)))
 		return false;
-	if (!(h->is_resent ? h->has_resent_from : h->has_from) && !add_from(b, resent, n))
-		return false;
-	return true;
+	return (h->is_resent ? h->has_resent_from : h->has_from) || add_from(b, resent, n);
 }
