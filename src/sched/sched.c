@@ -190,6 +190,7 @@ static void on_feed(struct deferred *d)
 	struct sched *s = owner_of(d, struct sched, feed);
 
 	s->feed_more = false;
+	wake(s);
 	if (!s->reader || !s->ring.head)
 		return;
 	for (unsigned n = 0; n < FEED_PASS_MAX; n++)
@@ -452,7 +453,7 @@ static void on_pass(struct deferred *d)
 		return;
 	}
 	if (s->feed_more)
-		wake_feed(s); /* in the next pass, which does not wait */
+		loop_defer(s->loop, &s->feed, PHASE_WORK); /* the next pass, which does not wait */
 	ms = plan_wait_ms(&s->plan);
 	if (ms < 0)
 		timer_stop(s->loop, &s->timer);

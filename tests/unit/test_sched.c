@@ -296,6 +296,35 @@ static void a_new_sched_finds_the_queue(void **state)
 	assert_int_equal(agent.delivers, 1);
 }
 
+static void nothing(struct wire *wr)
+{
+}
+
+/* More records than the feed takes in one pass: it must go on, and let the rest of the loop live. */
+static void a_long_replay_comes_to_its_end(void **state)
+{
+	enum { FRAMES = 12, EACH = 5000 };
+	static struct { struct msg_outcome o; struct msg_range r; } many[EACH];
+	struct wire wire;
+	uint64_t    id;
+
+	end_sched();
+	for (unsigned i = 0; i < EACH; i++) {
+		many[i].o = (struct msg_outcome){.id = 64, .at_us = i, .ranges_n = 1, .outcome = OUTCOME_DELIVERED};
+		many[i].r = (struct msg_range){i, i};
+	}
+	wire_init(&wire, w.loop, world_peer(&w, ROLE_SCHED, 0), "journald", body_handlers, 0, nothing, NULL);
+	for (unsigned i = 0; i < FRAMES; i++)
+		wire_send(&wire, MSG_OUTCOMES, NULL, 0, span_of(many, sizeof(many)));
+	world_until(&w, !wire_full(&wire) && wire.out.n == 0);
+	wire_close(&wire);
+	world_passes(&w, 3);
+	begin_sched();
+	id = send_letter();
+	world_until(&w, agent.delivers == 1);
+	assert_int_equal(agent.last.id, id);
+}
+
 static void stop_journald(void)
 {
 	journald_close(w.j);
@@ -416,6 +445,7 @@ int main(void)
 		BOTH(mail_goes_its_way),
 		BOTH(a_failure_becomes_a_bounce),
 		BOTH(a_new_sched_finds_the_queue),
+		BOTH(a_long_replay_comes_to_its_end),
 		BOTH(journald_comes_back_beside_a_running_sched),
 		BOTH(an_agent_dies_and_another_comes),
 		BOTH(the_administrator_is_answered),
