@@ -318,7 +318,8 @@ static void a_long_replay_comes_to_its_end(void **state)
 		wire_send(&wire, MSG_OUTCOMES, NULL, 0, span_of(many, sizeof(many)));
 	world_until(&w, !wire_full(&wire) && wire.out.n == 0);
 	wire_close(&wire);
-	world_passes(&w, 3);
+	world_passes(&w, 100);                    /* journald reads what was sent before the end */
+	world_until(&w, commit_is_idle(journald_store(w.j)->commit));
 	begin_sched();
 	id = send_letter();
 	world_until(&w, agent.delivers == 1);
