@@ -49,9 +49,21 @@ def main():
     a.wait_empty(30)
     got = [d for d in lab.maildir(joe) if b"Subject: by swaks" in d]
     report.ok(len(got) == 2 and all(b"\nline\n.dot\n" in d for d in got), "and its mail arrived with its dot")
-    done = subprocess.run(["swaks", "--server", "127.0.0.2", "--from", "s@x.example", "--to", "joe@a.example", "--data",
-                           "Subject: x\\n\\nbare\\nline", "--no-data-fixup"], capture_output=True, text=True, timeout=60)
-    report.ok(done.returncode != 0 and "554" in done.stdout, "a bare LF in DATA is refused with 554")
+    # In: ends of data that are none, with a second message smuggled behind each.
+    vectors = [b"\n.\n", b"\r.\r", b"\r.\n", b"\n.\r", b"\n.\r\n", b"\r\n.\n", b"\r.\r\n", b"\r\n.\r", b"\r\n\x00.\r\n", b"\r\n.\x00\r\n"]
+    refused = 0
+    for v in vectors:
+        c = traffic.SmtpClient("127.0.0.2")
+        for line, code in ((b"MAIL FROM:<good@x.example>", b"250"), (b"RCPT TO:<joe@a.example>", b"250"), (b"DATA", b"354")):
+            c.command(line, code)
+        c.sock.sendall(b"Subject: v\r\n\r\nbody" + v + b"MAIL FROM:<evil@x.example>\r\nRCPT TO:<joe@a.example>\r\nDATA\r\n"
+                       b"Subject: smuggled\r\n\r\n\r\n.\r\nQUIT\r\n")
+        answer = c.file.readline()
+        refused += answer.startswith(b"554 5.6.0")
+        c.close()
+    a.wait_empty(30)
+    report.ok(not any(b"Return-Path: <evil@x.example>" in d for d in lab.maildir(joe)), f"none of {len(vectors)} false ends of data lets a message through")
+    report.ok(refused == sum(b"\n" in v.replace(b"\r\n", b"") for v in vectors), f"those with a bare LF are refused with 554 5.6.0 ({refused})")
 
     # Out: smtp-sink, which drops nothing, then one that says 421 or 4xx now and then.
     sink = postfix_tool("smtp-sink", "-u", "nobody", "127.0.0.4:25", "100")
