@@ -16,7 +16,8 @@ struct hist {
 	uint64_t n, max, count[64 * HIST_STEPS];
 };
 void     hist_add(struct hist *h, uint64_t us);
-uint64_t hist_at(const struct hist *h, double share);         /* 0.99: the 99th percentile, upper edge */
+/* 0.99: the 99th percentile, upper edge */
+uint64_t hist_at(const struct hist *h, double share);
 
 /* What is sent: mails of one size made of text, or the files of a directory, with LF lines. */
 struct mails {

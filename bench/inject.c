@@ -27,31 +27,31 @@ enum smtp_wait { GREETING, EHLO, MAIL, RCPT, DATA, DOT };
 
 struct run;
 struct client {
-	struct run      *run;
-	struct stream    stream;
-	struct line      line;
+	struct run *run;
+	struct stream stream;
+	struct line line;
 	struct netstring ns;
-	enum smtp_wait   wait;
-	const struct span *mail;                  /* SMTP: of the transaction that runs */
-	uint32_t         rcpts_left;
-	uint64_t         sent_us[WINDOW_MAX];     /* a ring: answers come in order */
-	uint32_t         out, head;
-	uint32_t         answers_left;            /* of the oldest package */
-	char             letter;
-	bool             done;
+	enum smtp_wait wait;
+	const struct span *mail; /* SMTP: of the transaction that runs */
+	uint32_t rcpts_left;
+	uint64_t sent_us[WINDOW_MAX]; /* a ring: answers come in order */
+	uint32_t out, head;
+	uint32_t answers_left; /* of the oldest package */
+	char letter;
+	bool done;
 };
 struct run {
-	struct loop  *loop;
-	struct mails  mails;
-	struct hist   hist;
+	struct loop *loop;
+	struct mails mails;
+	struct hist hist;
 	union sockany to;
-	socklen_t     to_n;
-	const char   *sender, *rcpt_format;
-	bool          qmtp, pipeline;
-	uint32_t      clients, window, rcpts, live;
-	uint64_t      messages, begun, kept, refused, bytes, rcpt_next;
-	uint64_t      t0, t1;
-	int           code;
+	socklen_t to_n;
+	const char *sender, *rcpt_format;
+	bool qmtp, pipeline;
+	uint32_t clients, window, rcpts, live;
+	uint64_t messages, begun, kept, refused, bytes, rcpt_next;
+	uint64_t t0, t1;
+	int code;
 };
 
 static void pump(struct client *c);
@@ -111,7 +111,7 @@ static void say_rcpt(struct client *c)
 
 static void begin_smtp(struct client *c)
 {
-	struct run    *r = c->run;
+	struct run *r = c->run;
 	struct outbuf *o = stream_out(&c->stream);
 
 	c->mail = next_mail(r);
@@ -132,7 +132,7 @@ static void begin_smtp(struct client *c)
 
 static void say_body(struct client *c)
 {
-	struct outbuf  *o = stream_out(&c->stream);
+	struct outbuf *o = stream_out(&c->stream);
 	struct dots_out d;
 
 	dots_out_begin(&d);
@@ -207,11 +207,11 @@ static void take_smtp(struct client *c, struct span *in)
 
 static void begin_qmtp(struct client *c)
 {
-	struct run        *r = c->run;
+	struct run *r = c->run;
 	const struct span *m = next_mail(r);
-	struct outbuf     *o = stream_out(&c->stream);
-	char               to[512];
-	struct buf         list;
+	struct outbuf *o = stream_out(&c->stream);
+	char to[512];
+	struct buf list;
 
 	if (!m)
 		return;
@@ -304,30 +304,40 @@ static void on_room(struct stream *st)
 static void on_lost(struct stream *st, enum lost why, int error)
 {
 	struct client *c = owner_of(st, struct client, stream);
-	struct run    *r = c->run;
+	struct run *r = c->run;
 
 	if (!c->done)
-		fail(c, "connection", span_str(error ? strerror(error) : why == LOST_DEADLINE ? "no answer" : "closed by the server"));
+		fail(c, "connection",
+		     span_str(error                  ? strerror(error)
+			      : why == LOST_DEADLINE ? "no answer"
+						     : "closed by the server"));
 	if (--r->live == 0)
 		loop_stop(r->loop);
 }
 
-static const struct stream_calls calls = {.connected = on_connected, .bytes = on_bytes, .room = on_room, .lost = on_lost};
+static const struct stream_calls calls = {
+	.connected = on_connected, .bytes = on_bytes, .room = on_room, .lost = on_lost};
 
 static void print_result(const struct run *r)
 {
-	double        seconds = (double)(r->t1 - r->t0) / 1e6;
+	double seconds = (double)(r->t1 - r->t0) / 1e6;
 	struct rusage u;
 
 	getrusage(RUSAGE_SELF, &u);
-	printf("{\"protocol\": \"%s\", \"clients\": %u, \"messages\": %llu, \"kept\": %llu, \"refused\": %llu, \"bytes\": %llu, "
-	       "\"seconds\": %.6f, \"per_second\": %.1f, \"p50_us\": %llu, \"p99_us\": %llu, \"p999_us\": %llu, \"max_us\": %llu, "
+	printf("{\"protocol\": \"%s\", \"clients\": %u, \"messages\": %llu, \"kept\": %llu, "
+	       "\"refused\": %llu, \"bytes\": %llu, "
+	       "\"seconds\": %.6f, \"per_second\": %.1f, \"p50_us\": %llu, \"p99_us\": %llu, "
+	       "\"p999_us\": %llu, \"max_us\": %llu, "
 	       "\"own_cpu_seconds\": %.3f}\n",
-	       r->qmtp ? "qmtp" : "smtp", r->clients, (unsigned long long)r->messages, (unsigned long long)r->kept,
-	       (unsigned long long)r->refused, (unsigned long long)r->bytes, seconds, seconds > 0 ? (double)r->kept / seconds : 0,
-	       (unsigned long long)hist_at(&r->hist, 0.5), (unsigned long long)hist_at(&r->hist, 0.99),
+	       r->qmtp ? "qmtp" : "smtp", r->clients, (unsigned long long)r->messages,
+	       (unsigned long long)r->kept, (unsigned long long)r->refused,
+	       (unsigned long long)r->bytes, seconds,
+	       seconds > 0 ? (double)r->kept / seconds : 0,
+	       (unsigned long long)hist_at(&r->hist, 0.5),
+	       (unsigned long long)hist_at(&r->hist, 0.99),
 	       (unsigned long long)hist_at(&r->hist, 0.999), (unsigned long long)r->hist.max,
-	       (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6);
+	       (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+		       (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6);
 }
 
 static void run(struct run *r)
@@ -352,7 +362,8 @@ static void run(struct run *r)
 }
 
 static const char help[] =
-	"usage: quire-bench inject --to ADDR:PORT [--qmtp] [--clients N] [--messages N] [--size BYTES | --mails DIR]\n"
+	"usage: quire-bench inject --to ADDR:PORT [--qmtp] [--clients N] [--messages N] "
+	"[--size BYTES | --mails DIR]\n"
 	"         [--rcpts N] [--rcpt FORMAT] [--sender ADDR] [--window N] [--lockstep]\n"
 	"FORMAT may hold one %llu, a number that grows.  The result is one JSON object.";
 
@@ -366,18 +377,29 @@ static bool format_is_safe(const char *f)
 
 int bench_inject(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"to", required_argument, NULL, 't'}, {"qmtp", no_argument, NULL, 'q'}, {"clients", required_argument, NULL, 'c'},
-		{"messages", required_argument, NULL, 'm'}, {"size", required_argument, NULL, 's'}, {"mails", required_argument, NULL, 'd'},
-		{"rcpts", required_argument, NULL, 'r'}, {"rcpt", required_argument, NULL, 'R'}, {"sender", required_argument, NULL, 'S'},
-		{"window", required_argument, NULL, 'w'}, {"lockstep", no_argument, NULL, 'l'}, {"help", no_argument, NULL, 'h'}, {0}};
+	static const struct option options[] = {{"to", required_argument, NULL, 't'},
+						{"qmtp", no_argument, NULL, 'q'},
+						{"clients", required_argument, NULL, 'c'},
+						{"messages", required_argument, NULL, 'm'},
+						{"size", required_argument, NULL, 's'},
+						{"mails", required_argument, NULL, 'd'},
+						{"rcpts", required_argument, NULL, 'r'},
+						{"rcpt", required_argument, NULL, 'R'},
+						{"sender", required_argument, NULL, 'S'},
+						{"window", required_argument, NULL, 'w'},
+						{"lockstep", no_argument, NULL, 'l'},
+						{"help", no_argument, NULL, 'h'},
+						{0}};
 	static struct run r; /* the histogram is large for a stack */
 	const char *to = NULL, *dir = NULL;
-	uint64_t    clients = 50, window = 64, rcpts = 1, size = 4096;
-	bool        ok = true;
-	int         c;
+	uint64_t clients = 50, window = 64, rcpts = 1, size = 4096;
+	bool ok = true;
+	int c;
 
-	r = (struct run){.sender = "sender@bench.example", .rcpt_format = "rcpt@bench.example", .pipeline = true, .messages = 10000};
+	r = (struct run){.sender = "sender@bench.example",
+			 .rcpt_format = "rcpt@bench.example",
+			 .pipeline = true,
+			 .messages = 10000};
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
 		switch (c) {
 		case 't': to = optarg; break;
@@ -389,7 +411,9 @@ int bench_inject(int argc, char **argv)
 		case 'r': ok &= span_u64(span_str(optarg), 10000, &rcpts) && rcpts; break;
 		case 'R': r.rcpt_format = optarg; break;
 		case 'S': r.sender = optarg; break;
-		case 'w': ok &= span_u64(span_str(optarg), WINDOW_MAX, &window) && window; break;
+		case 'w':
+			ok &= span_u64(span_str(optarg), WINDOW_MAX, &window) && window;
+			break;
 		case 'l': r.pipeline = false; break;
 		case 'h': return puts(help) < 0;
 		default: return 100;

@@ -46,7 +46,7 @@ static int by_name(const void *a, const void *b)
 static bool load_one(struct mails *m, int dir, const char *name)
 {
 	struct buf b;
-	int        err;
+	int err;
 
 	buf_init(&b, MAIL_MAX);
 	err = file_read(dir, name, &b);
@@ -61,10 +61,10 @@ static bool load_one(struct mails *m, int dir, const char *name)
 
 bool mails_load(struct mails *m, const char *path)
 {
-	DIR   *d = opendir(path);
+	DIR *d = opendir(path);
 	char **names = NULL;
 	size_t n = 0, cap = 0;
-	bool   ok = true;
+	bool ok = true;
 
 	if (!d) {
 		fprintf(stderr, "quire-bench: %s: %s\n", path, strerror(errno));
@@ -74,7 +74,8 @@ bool mails_load(struct mails *m, const char *path)
 		if (e->d_name[0] == '.')
 			continue;
 		if (n == cap) {
-			names = mem_grow(names, cap * sizeof *names, (cap * 2 + 64) * sizeof *names);
+			names = mem_grow(names, cap * sizeof *names,
+					 (cap * 2 + 64) * sizeof *names);
 			cap = cap * 2 + 64;
 		}
 		names[n++] = strdup(e->d_name);
@@ -90,25 +91,32 @@ bool mails_load(struct mails *m, const char *path)
 	return ok && m->n > 0;
 }
 
-/* Text that is neither constant nor noise: words by a small generator, the same in every run. */
+/* Text that is neither constant nor noise: words by a small generator, the same in every run.
+ */
 void mails_make(struct mails *m, size_t size)
 {
-	static const char *const words[] = {"queue", "segment", "of", "the", "journal", "a", "message", "and", "to", "in",
-	                                    "delivery", "host", "commit", "with", "recipient", "for", "mail", "is"};
+	static const char *const words[] = {
+		"queue",   "segment", "of",        "the", "journal",  "a",
+		"message", "and",     "to",        "in",  "delivery", "host",
+		"commit",  "with",    "recipient", "for", "mail",     "is"};
 	enum { VARIANTS = 64 };
 
 	*m = (struct mails){.v = mem_new(VARIANTS * sizeof *m->v)};
 	for (uint32_t k = 0; k < VARIANTS; k++) {
 		uint64_t x = 0x9e3779b97f4a7c15ull * (k + 1);
-		size_t   line = 0, head;
+		size_t line = 0, head;
 		struct buf b;
 
 		buf_init(&b, size + 4096);
-		check(buf_fmt(&b, "Subject: message %u\nFrom: sender@bench.example\nTo: rcpt@bench.example\n\n", k));
+		check(buf_fmt(&b,
+			      "Subject: message %u\nFrom: sender@bench.example\nTo: "
+			      "rcpt@bench.example\n\n",
+			      k));
 		head = b.n;
 		while (b.n < size && b.n >= head) {
 			x = x * 6364136223846793005ull + 1442695040888963407ull;
-			check(buf_fmt(&b, "%s%x", words[(x >> 33) % ARRAY_N(words)], (unsigned)(x >> 60)));
+			check(buf_fmt(&b, "%s%x", words[(x >> 33) % ARRAY_N(words)],
+				      (unsigned)(x >> 60)));
 			line++;
 			check(buf_add_byte(&b, line % 11 ? ' ' : '\n'));
 		}

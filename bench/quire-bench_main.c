@@ -10,7 +10,8 @@ static const struct {
 	const char *name, *what;
 	int (*run)(int argc, char **argv);
 } verbs[] = {
-	{"inject", "send mail by SMTP or QMTP as fast as it is taken, and measure the answers", bench_inject},
+	{"inject", "send mail by SMTP or QMTP as fast as it is taken, and measure the answers",
+	 bench_inject},
 	{"sink", "take mail by SMTP and QMTP and throw it away, counted", bench_sink},
 };
 

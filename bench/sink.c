@@ -1,7 +1,7 @@
 /* sink - takes mail by SMTP and QMTP, counts it, throws it away.
  *
- * It never looks at an address.  On USR1, and on TERM before it ends, it prints one JSON object:
- * connections, messages, recipients and bytes taken by each protocol. */
+ * It never looks at an address.  On USR1, and on TERM before it ends, it prints one JSON
+ * object: connections, messages, recipients and bytes taken by each protocol. */
 #include "bench/bench.h"
 
 #include "core/file.h"
@@ -30,25 +30,25 @@ struct counts {
 	uint64_t connections, messages, rcpts, bytes;
 };
 struct sink {
-	struct loop  *loop;
-	struct pool   clients;
+	struct loop *loop;
+	struct pool clients;
 	struct counts smtp, qmtp;
 };
-struct gate {                                     /* one listening socket */
+struct gate { /* one listening socket */
 	struct sink *sink;
-	struct op    accept;
-	int          fd;
-	bool         qmtp;
+	struct op accept;
+	int fd;
+	bool qmtp;
 };
 struct client {
-	struct sink     *sink;
-	struct stream    stream;
-	struct line      line;
-	struct dots_in   dots;
-	bool             qmtp, data, open;
+	struct sink *sink;
+	struct stream stream;
+	struct line line;
+	struct dots_in dots;
+	bool qmtp, data, open;
 	struct netstring ns;
-	uint8_t          piece;                   /* QMTP: 0 message, 1 sender, 2 recipients */
-	uint64_t         rcpts, bytes;
+	uint8_t piece; /* QMTP: 0 message, 1 sender, 2 recipients */
+	uint64_t rcpts, bytes;
 	struct netstring inner;
 };
 
@@ -62,7 +62,7 @@ static void count_bytes(void *ctx, struct span run)
 static void on_command(struct client *c, struct span line)
 {
 	struct outbuf *o = stream_out(&c->stream);
-	struct span    verb = span_word(&line);
+	struct span verb = span_word(&line);
 
 	if (span_ieq(verb, SPAN("DATA"))) {
 		out_str(o, "354 go\r\n");
@@ -84,7 +84,7 @@ static void on_command(struct client *c, struct span line)
 static void take_smtp(struct client *c, struct span *in)
 {
 	struct counts *n = &c->sink->smtp;
-	struct span    line;
+	struct span line;
 
 	while (c->open && in->n) {
 		if (!c->data) {
@@ -181,8 +181,8 @@ static const struct stream_calls calls = {.bytes = on_bytes, .lost = on_lost};
 
 static void on_accept(struct op *op, int res, unsigned flags)
 {
-	struct gate   *g = owner_of(op, struct gate, accept);
-	struct sink   *s = g->sink;
+	struct gate *g = owner_of(op, struct gate, accept);
+	struct sink *s = g->sink;
 	struct client *c = res >= 0 ? pool_get(&s->clients) : NULL;
 
 	if (!(flags & OP_MORE))
@@ -221,17 +221,17 @@ static bool bind_soon(int fd, const struct sockaddr *sa, socklen_t n)
 
 static bool open_gate(struct sink *s, const char *address, bool qmtp)
 {
-	struct gate  *g = mem_new(sizeof *g);
+	struct gate *g = mem_new(sizeof *g);
 	union sockany sa;
-	socklen_t     n;
-	int           on = 1;
+	socklen_t n;
+	int on = 1;
 
 	*g = (struct gate){.sink = s, .qmtp = qmtp};
 	if (!bench_address(address, qmtp ? 209 : 25, &sa, &n))
 		return false;
 	g->fd = socket(sa.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (g->fd < 0 || setsockopt(g->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 || !bind_soon(g->fd, &sa.any, n) ||
-	    listen(g->fd, LISTEN_QUEUE) < 0) {
+	if (g->fd < 0 || setsockopt(g->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
+	    !bind_soon(g->fd, &sa.any, n) || listen(g->fd, LISTEN_QUEUE) < 0) {
 		fprintf(stderr, "quire-bench: %s: %s\n", address, strerror(errno));
 		return false;
 	}
@@ -242,9 +242,10 @@ static bool open_gate(struct sink *s, const char *address, bool qmtp)
 
 static void print_counts(const char *name, const struct counts *c, const char *end)
 {
-	printf("\"%s\": {\"connections\": %llu, \"messages\": %llu, \"recipients\": %llu, \"bytes\": %llu}%s", name,
-	       (unsigned long long)c->connections, (unsigned long long)c->messages, (unsigned long long)c->rcpts,
-	       (unsigned long long)c->bytes, end);
+	printf("\"%s\": {\"connections\": %llu, \"messages\": %llu, \"recipients\": %llu, "
+	       "\"bytes\": %llu}%s",
+	       name, (unsigned long long)c->connections, (unsigned long long)c->messages,
+	       (unsigned long long)c->rcpts, (unsigned long long)c->bytes, end);
 }
 
 static void on_signal(void *ctx, int signo)
@@ -261,12 +262,14 @@ static void on_signal(void *ctx, int signo)
 
 int bench_sink(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"smtp", required_argument, NULL, 's'}, {"qmtp", required_argument, NULL, 'q'}, {"help", no_argument, NULL, 'h'}, {0}};
+	static const struct option options[] = {{"smtp", required_argument, NULL, 's'},
+						{"qmtp", required_argument, NULL, 'q'},
+						{"help", no_argument, NULL, 'h'},
+						{0}};
 	static const int signos[] = {SIGTERM, SIGINT, SIGUSR1, 0};
 	struct sink *s = mem_new(sizeof *s);
-	bool         any = false;
-	int          c;
+	bool any = false;
+	int c;
 
 	s->loop = loop_new(LOOP_AUTO, 1024);
 	fd_raise_limit(CLIENTS_MAX);
@@ -279,7 +282,9 @@ int bench_sink(int argc, char **argv)
 				return 111;
 			any = true;
 			break;
-		case 'h': return puts("usage: quire-bench sink [--smtp ADDR:PORT]... [--qmtp ADDR:PORT]...") < 0;
+		case 'h':
+			return puts("usage: quire-bench sink [--smtp ADDR:PORT]... [--qmtp "
+				    "ADDR:PORT]...") < 0;
 		default: return 100;
 		}
 	if (!any) {

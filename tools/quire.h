@@ -16,7 +16,8 @@ int quire_queue(int argc, char **argv);
 /* --home, else $QUIRE_HOME, else /var/qmail. */
 const char *quire_home(const char *option);
 /* One line "quire VERB: ..." on stderr; returns code. */
-int quire_say(int code, const char *verb, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+int quire_say(int code, const char *verb, const char *fmt, ...) __attribute__((format(printf, 3,
+		4)));
 /* Pid of the running start of this home; 0: none runs; -1: no home (errno). */
 long quire_running(const char *home);
 

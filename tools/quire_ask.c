@@ -1,4 +1,5 @@
-/* quire status, quire queue - one line to run/control, JSON lines back; shown for people or as they came. */
+/* quire status, quire queue - one line to run/control, JSON lines back; shown for people or as
+ * they came. */
 #include "tools/quire.h"
 
 #include <errno.h>
@@ -13,11 +14,12 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A socket's path has room for 108 bytes; a home may lie deeper.  The descriptor's own name is short. */
+/* A socket's path has room for 108 bytes; a home may lie deeper.  The descriptor's own name is
+ * short. */
 static int dial(const char *home)
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
-	int                dir = open(home, O_PATH | O_DIRECTORY | O_CLOEXEC), fd, saved;
+	int dir = open(home, O_PATH | O_DIRECTORY | O_CLOEXEC), fd, saved;
 
 	if (dir < 0)
 		return -1;
@@ -36,10 +38,10 @@ static int dial(const char *home)
 /* The answer as a stream, or NULL after one line on stderr with *code set. */
 static FILE *ask(const char *verb, const char *home, int *code)
 {
-	char  line[64];
-	long  pid = quire_running(home);
+	char line[64];
+	long pid = quire_running(home);
 	FILE *f;
-	int   fd, n;
+	int fd, n;
 
 	*code = 111;
 	if (pid < 0) {
@@ -65,12 +67,13 @@ static FILE *ask(const char *verb, const char *home, int *code)
 static void show_value(const char *name, const json_t *v)
 {
 	const char *key;
-	json_t     *inner;
-	char        path[256];
+	json_t *inner;
+	char path[256];
 
 	switch (json_typeof(v)) {
 	case JSON_OBJECT:
-		json_object_foreach((json_t *)v, key, inner) {
+		json_object_foreach((json_t *)v, key, inner)
+		{
 			snprintf(path, sizeof path, "%s%s%s", name, *name ? " " : "", key);
 			show_value(path, inner);
 		}
@@ -79,12 +82,14 @@ static void show_value(const char *name, const json_t *v)
 		for (size_t i = 0; i < json_array_size(v); i++)
 			show_value(name, json_array_get(v, i));
 		return;
-	case JSON_STRING:  printf("%-28s %s\n", name, json_string_value(v)); return;
-	case JSON_INTEGER: printf("%-28s %" JSON_INTEGER_FORMAT "\n", name, json_integer_value(v)); return;
-	case JSON_REAL:    printf("%-28s %.3f\n", name, json_real_value(v)); return;
-	case JSON_TRUE:    printf("%-28s yes\n", name); return;
-	case JSON_FALSE:   printf("%-28s no\n", name); return;
-	case JSON_NULL:    printf("%-28s -\n", name); return;
+	case JSON_STRING: printf("%-28s %s\n", name, json_string_value(v)); return;
+	case JSON_INTEGER:
+		printf("%-28s %" JSON_INTEGER_FORMAT "\n", name, json_integer_value(v));
+		return;
+	case JSON_REAL: printf("%-28s %.3f\n", name, json_real_value(v)); return;
+	case JSON_TRUE: printf("%-28s yes\n", name); return;
+	case JSON_FALSE: printf("%-28s no\n", name); return;
+	case JSON_NULL: printf("%-28s -\n", name); return;
 	}
 }
 
@@ -103,30 +108,32 @@ static const char *text_of(const json_t *o, const char *key)
 static void show_message(const json_t *o)
 {
 	const json_t *rcpts = json_object_get(o, "recipients");
-	time_t        at = (time_t)json_integer_value(json_object_get(o, "arrival_time"));
-	struct tm     tm;
-	char          when[32];
+	time_t at = (time_t)json_integer_value(json_object_get(o, "arrival_time"));
+	struct tm tm;
+	char when[32];
 
 	strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", gmtime_r(&at, &tm));
 	printf("%s  %-8s %9lld  %s  <%s>\n", text_of(o, "queue_id"), text_of(o, "queue_name"),
-	       (long long)json_integer_value(json_object_get(o, "message_size")), when, text_of(o, "sender"));
+	       (long long)json_integer_value(json_object_get(o, "message_size")), when,
+	       text_of(o, "sender"));
 	for (size_t i = 0; i < json_array_size(rcpts); i++) {
 		const json_t *r = json_array_get(rcpts, i);
-		const char   *why = text_of(r, "delay_reason");
+		const char *why = text_of(r, "delay_reason");
 
-		printf("        %s%s%s%s\n", text_of(r, "address"), *why ? "  (" : "", why, *why ? ")" : "");
+		printf("        %s%s%s%s\n", text_of(r, "address"), *why ? "  (" : "", why,
+		       *why ? ")" : "");
 	}
 }
 
 static int show(FILE *f, const char *verb, bool json, void (*line)(const json_t *o))
 {
-	char  *text = NULL;
+	char *text = NULL;
 	size_t cap = 0;
-	int    code = 0;
+	int code = 0;
 
 	while (code == 0 && getline(&text, &cap, f) > 0) {
 		json_error_t why;
-		json_t      *o;
+		json_t *o;
 
 		if (json) {
 			fputs(text, stdout);
@@ -149,19 +156,22 @@ static int show(FILE *f, const char *verb, bool json, void (*line)(const json_t 
 
 static int ask_and_show(int argc, char **argv, const char *what, void (*line)(const json_t *))
 {
-	static const struct option options[] = {
-		{"home", required_argument, NULL, 'H'}, {"json", no_argument, NULL, 'j'},
-		{"help", no_argument, NULL, 'h'}, {0}};
+	static const struct option options[] = {{"home", required_argument, NULL, 'H'},
+						{"json", no_argument, NULL, 'j'},
+						{"help", no_argument, NULL, 'h'},
+						{0}};
 	const char *home = NULL, *verb = argv[0];
-	bool        json = false;
-	FILE       *f;
-	int         c, code;
+	bool json = false;
+	FILE *f;
+	int c, code;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
 		switch (c) {
 		case 'H': home = optarg; break;
 		case 'j': json = true; break;
-		case 'h': printf("usage: quire %s [--home DIR] [--json]\n%s\n", verb, what); return 0;
+		case 'h':
+			printf("usage: quire %s [--home DIR] [--json]\n%s\n", verb, what);
+			return 0;
 		default: return 100;
 		}
 	if (optind < argc)
@@ -172,13 +182,15 @@ static int ask_and_show(int argc, char **argv, const char *what, void (*line)(co
 
 int quire_status(int argc, char **argv)
 {
-	return ask_and_show(argc, argv, "What runs, how the journal does, how much is queued; --json: one object.", show_status);
+	return ask_and_show(argc, argv,
+			    "What runs, how the journal does, how much is queued; --json: one object.",
+			    show_status);
 }
 
 int quire_queue(int argc, char **argv)
 {
 	return ask_and_show(argc, argv,
-	                    "The queued messages: id, state, size, arrival (UTC), sender, recipients and why they wait.\n"
-	                    "--json: one object a line, with the field names of postqueue -j.",
-	                    show_message);
+			    "The queued messages: id, state, size, arrival (UTC), sender, recipients and\n"
+			    "why they wait.  --json: one object a line, with the field names of postqueue -j.",
+			    show_message);
 }

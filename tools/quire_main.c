@@ -15,7 +15,8 @@ static const struct {
 	const char *name, *what;
 	int (*run)(int argc, char **argv);
 } verbs[] = {
-	{"init", "make a home: control files, users, directories; never overwrites", quire_init},
+	{"init", "make a home: control files, users, directories; never overwrites",
+	 quire_init},
 	{"start", "run the mail system in the foreground, or with --detach", quire_start},
 	{"stop", "finish current deliveries, end everything", quire_stop},
 	{"status", "what is running, how the journal does, how much is queued", quire_status},
@@ -44,9 +45,9 @@ int quire_say(int code, const char *verb, const char *fmt, ...)
 /* The lock says whether start runs, the file's text only who it is. */
 long quire_running(const char *home)
 {
-	char    path[4096], text[32];
+	char path[4096], text[32];
 	ssize_t n;
-	int     fd;
+	int fd;
 
 	if (snprintf(path, sizeof path, "%s/run/start.pid", home) >= (int)sizeof path) {
 		errno = ENAMETOOLONG;
@@ -72,7 +73,9 @@ static int usage(FILE *to, int code)
 	fputs("usage: quire VERB [--home DIR] [OPTIONS]\n", to);
 	for (size_t i = 0; i < ARRAY_N(verbs); i++)
 		fprintf(to, "  %-8s %s\n", verbs[i].name, verbs[i].what);
-	fputs("quire VERB --help says more.  The home is --home, else $QUIRE_HOME, else /var/qmail.\n", to);
+	fputs("quire VERB --help says more.  The home is --home, else $QUIRE_HOME, else\n"
+	      "/var/qmail.\n",
+	      to);
 	return code;
 }
 

@@ -1,4 +1,5 @@
-/* quire start, quire stop - quire-start in the foreground, or behind a pipe that says "ready". */
+/* quire start, quire stop - quire-start in the foreground, or behind a pipe that says "ready".
+ */
 #include "core/file.h"
 #include "tools/quire.h"
 
@@ -17,8 +18,8 @@
 static bool start_path(char *dst, size_t cap)
 {
 	static const char name[] = "/quire-start";
-	ssize_t           n = readlink("/proc/self/exe", dst, cap - sizeof name);
-	char             *slash;
+	ssize_t n = readlink("/proc/self/exe", dst, cap - sizeof name);
+	char *slash;
 
 	if (n < 0)
 		return false;
@@ -31,11 +32,12 @@ static bool start_path(char *dst, size_t cap)
 }
 
 /* In the child that will be quire-start: a session of its own, the log in a file. */
-_Noreturn static void run_detached(const char *program, const char *home, const char *log, int ready)
+_Noreturn static void run_detached(const char *program, const char *home, const char *log,
+				   int ready)
 {
-	char  fd[16], path[4096];
+	char fd[16], path[4096];
 	char *argv[] = {(char *)program, "--home", (char *)home, "--ready-fd", fd, NULL};
-	int   out;
+	int out;
 
 	if (!log && snprintf(path, sizeof path, "%s/run/log", home) < (int)sizeof path)
 		log = path;
@@ -59,10 +61,10 @@ _Noreturn static void run_detached(const char *program, const char *home, const 
 /* 0 when it accepts mail; else 111 and its own words why not. */
 static int detach(const char *program, const char *home, const char *log)
 {
-	char   line[2048];
+	char line[2048];
 	size_t n = 0;
-	int    pipefd[2];
-	pid_t  pid;
+	int pipefd[2];
+	pid_t pid;
 
 	if (pipe2(pipefd, O_CLOEXEC) < 0)
 		return quire_say(111, "start", "pipe: %s", strerror(errno));
@@ -85,18 +87,21 @@ static int detach(const char *program, const char *home, const char *log)
 			return 0;
 	}
 	line[n] = '\0';
-	return quire_say(111, "start", "%s", n ? line : "ended before it accepted mail; the log says why");
+	return quire_say(111, "start", "%s",
+			 n ? line : "ended before it accepted mail; the log says why");
 }
 
 int quire_start(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"home", required_argument, NULL, 'H'}, {"detach", no_argument, NULL, 'd'},
-		{"log", required_argument, NULL, 'l'}, {"help", no_argument, NULL, 'h'}, {0}};
+	static const struct option options[] = {{"home", required_argument, NULL, 'H'},
+						{"detach", no_argument, NULL, 'd'},
+						{"log", required_argument, NULL, 'l'},
+						{"help", no_argument, NULL, 'h'},
+						{0}};
 	const char *home = NULL, *log = NULL;
-	char        program[4096];
-	bool        detached = false;
-	int         c;
+	char program[4096];
+	bool detached = false;
+	int c;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
 		switch (c) {
@@ -105,9 +110,12 @@ int quire_start(int argc, char **argv)
 		case 'l': log = optarg; break;
 		case 'h':
 			puts("usage: quire start [--home DIR] [--detach [--log FILE]]\n"
-			     "Runs until TERM, logging to stderr.  --detach returns 0 as soon as it accepts mail, or 111 and\n"
-			     "why it can't; the log then goes to FILE (default DIR/run/log).  Signals: TERM finishes current\n"
-			     "deliveries, HUP rereads control files, ALRM tries everything now.");
+			     "Runs until TERM, logging to stderr.  --detach returns 0 as soon "
+			     "as it accepts mail, or 111 and\n"
+			     "why it can't; the log then goes to FILE (default DIR/run/log).  "
+			     "Signals: TERM finishes current\n"
+			     "deliveries, HUP rereads control files, ALRM tries everything "
+			     "now.");
 			return 0;
 		default: return 100;
 		}
@@ -115,7 +123,9 @@ int quire_start(int argc, char **argv)
 	if (!start_path(program, sizeof program))
 		return quire_say(111, "start", "/proc is needed to find quire-start");
 	if (log && !detached)
-		return quire_say(100, "start", "--log goes with --detach; in the foreground the log is stderr");
+		return quire_say(
+			100, "start",
+			"--log goes with --detach; in the foreground the log is stderr");
 	if (detached)
 		return detach(program, home, log);
 	execl(program, program, "--home", home, (char *)NULL);
@@ -124,13 +134,14 @@ int quire_start(int argc, char **argv)
 
 int quire_stop(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"home", required_argument, NULL, 'H'}, {"now", no_argument, NULL, 'n'},
-		{"help", no_argument, NULL, 'h'}, {0}};
+	static const struct option options[] = {{"home", required_argument, NULL, 'H'},
+						{"now", no_argument, NULL, 'n'},
+						{"help", no_argument, NULL, 'h'},
+						{0}};
 	const char *home = NULL;
-	bool        now = false;
-	long        pid;
-	int         c;
+	bool now = false;
+	long pid;
+	int c;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
 		switch (c) {
@@ -138,8 +149,10 @@ int quire_stop(int argc, char **argv)
 		case 'n': now = true; break;
 		case 'h':
 			puts("usage: quire stop [--home DIR] [--now]\n"
-			     "Takes no new mail, waits for running deliveries, ends; returns when all is gone.\n"
-			     "--now does not wait: nothing is lost, what was on its way is sent again.");
+			     "Takes no new mail, waits for running deliveries, ends; returns "
+			     "when all is gone.\n"
+			     "--now does not wait: nothing is lost, what was on its way is "
+			     "sent again.");
 			return 0;
 		default: return 100;
 		}

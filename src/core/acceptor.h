@@ -20,8 +20,10 @@ struct acceptor {
 	void        *ctx;
 };
 
-void acceptor_open(struct acceptor *a, struct loop *l, int fd, void (*take)(void *ctx, int fd), void *ctx);
-void acceptor_close(struct acceptor *a);          /* may be called many times; fine on a zeroed one */
+void acceptor_open(struct acceptor *a, struct loop *l, int fd, void (*take)(void *ctx, int fd),
+		void *ctx);
+/* may be called many times; fine on a zeroed one */
+void acceptor_close(struct acceptor *a);
 bool acceptor_is_gone(const struct acceptor *a);  /* closed, nothing armed: may be freed */
 
 #endif

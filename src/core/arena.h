@@ -15,12 +15,15 @@ struct arena {
 	size_t              used, limit, block_size;
 };
 
-void        arena_init(struct arena *a, size_t block_size, size_t limit); /* takes no memory yet */
+/* takes no memory yet */
+void        arena_init(struct arena *a, size_t block_size, size_t limit);
 void        arena_reset(struct arena *a);
 void        arena_fini(struct arena *a);
 void       *arena_alloc(struct arena *a, size_t n) must_use;
-struct span arena_dup(struct arena *a, struct span s) must_use;  /* {NULL, 0} if s.n > 0 and full */
-const char *arena_cstr(struct arena *a, struct span s) must_use; /* NUL-terminated copy, or NULL */
+/* {NULL, 0} if s.n > 0 and full */
+struct span arena_dup(struct arena *a, struct span s) must_use;
+/* NUL-terminated copy, or NULL */
+const char *arena_cstr(struct arena *a, struct span s) must_use;
 #define arena_new(a, type) ((type *)arena_alloc(a, sizeof(type)))
 
 #endif

@@ -17,11 +17,13 @@ struct buf {
 };
 
 void        buf_init(struct buf *b, size_t max);
-void        buf_free(struct buf *b);              /* fine on a zeroed one; leaves it empty, max kept */
+/* fine on a zeroed one; leaves it empty, max kept */
+void        buf_free(struct buf *b);
 void        buf_clear(struct buf *b);
 bool        buf_add(struct buf *b, struct span s) must_use;
 bool        buf_add_byte(struct buf *b, char c) must_use;
-bool        buf_fmt(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3))) must_use;
+bool        buf_fmt(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2,
+		3))) must_use;
 bool        buf_vfmt(struct buf *b, const char *fmt, va_list ap) must_use;
 /* Room for n more bytes, not yet counted in b->n: write there, then b->n += used. NULL: max. */
 char       *buf_room(struct buf *b, size_t n) must_use;

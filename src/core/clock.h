@@ -11,7 +11,9 @@ uint64_t clock_mono_ms(void);                     /* monotonic, milliseconds */
 uint64_t clock_mono_us(void);
 uint64_t clock_wall_us(void);                     /* Unix time in microseconds */
 uint64_t clock_wall(void);                        /* Unix time in seconds */
-void     clock_refresh(void);                     /* from the kernel; the loop and blocking programs call it */
-void     clock_set(uint64_t mono_us, uint64_t wall_us); /* the simulator; clock_refresh() is then a no-op */
+/* from the kernel; the loop and blocking programs call it */
+void     clock_refresh(void);
+/* the simulator; clock_refresh() is then a no-op */
+void     clock_set(uint64_t mono_us, uint64_t wall_us);
 
 #endif

@@ -10,9 +10,11 @@ int  file_read(int dir_fd, const char *name, struct buf *b) must_use;
 /* name.tmp is written, synced, renamed to name, and the directory synced.  0 or -errno. */
 int  file_write_atomic(int dir_fd, const char *name, struct span bytes, unsigned mode) must_use;
 int  file_sync_dir(int dir_fd) must_use;          /* 0 or -errno */
-bool file_write_all(int fd, struct span bytes) must_use;  /* blocking, EINTR and short writes handled */
+/* blocking, EINTR and short writes handled */
+bool file_write_all(int fd, struct span bytes) must_use;
 void fd_nonblock(int fd);
 void fd_cloexec(int fd, bool on);
-bool fd_raise_limit(unsigned long want);          /* RLIMIT_NOFILE up to want or the hard limit; true: reached */
+/* RLIMIT_NOFILE up to want or the hard limit; true: reached */
+bool fd_raise_limit(unsigned long want);
 
 #endif

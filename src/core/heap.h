@@ -13,7 +13,8 @@
 
 struct heap_entry {
 	uint64_t key;
-	uint32_t at;                              /* HEAP_OUT: in no heap; set by heap_entry_init */
+	/* HEAP_OUT: in no heap; set by heap_entry_init */
+	uint32_t at;
 };
 
 struct heap {

@@ -16,16 +16,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-void log_begin(const char *program);              /* the name in front of key=value lines; borrowed */
-void log_capture(void (*take)(void *ctx, struct span line), void *ctx); /* tests; NULL ends it */
+/* the name in front of key=value lines; borrowed */
+void log_begin(const char *program);
+/* tests; NULL ends it */
+void log_capture(void (*take)(void *ctx, struct span line), void *ctx);
 
 /* log_note("peer", "1.2.3.4", "odd", "slow answer", NULL): pairs of C strings, NULL ends. */
 void log_note(const char *key, ...) __attribute__((sentinel));
-void log_line(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* raw: sched's grammar */
+/* raw: sched's grammar */
+void log_line(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_flush(void);
 uint64_t log_lost(void);                          /* lines dropped so far */
 
 _Noreturn void die(int status, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-_Noreturn void die_sys(int status, const char *what, const char *name); /* adds ": strerror(errno)" */
+/* adds ": strerror(errno)" */
+_Noreturn void die_sys(int status, const char *what, const char *name);
 
 #endif

@@ -49,7 +49,8 @@ struct op {
 		struct msghdr *msg;
 		struct { const struct sockaddr *addr; socklen_t n; } to;
 	} u;
-	uint32_t buf_id, buf_n;                   /* a received buffer, until loop_buf_release() */
+	/* a received buffer, until loop_buf_release() */
+	uint32_t buf_id, buf_n;
 };
 
 /* `want` LOOP_AUTO: $QUIRE_LOOP (uring, epoll) if set, else uring, else epoll.  Dies with 111
@@ -68,21 +69,31 @@ void loop_stop(struct loop *l);
 void op_init(struct op *op, op_done *done);
 void loop_cancel(struct loop *l, struct op *op);  /* fine when it is not armed */
 
-void loop_accept(struct loop *l, struct op *op, int fd);      /* multishot; each res >= 0 is a new CLOEXEC, non-blocking fd */
-void loop_connect(struct loop *l, struct op *op, int fd, const struct sockaddr *addr, socklen_t n);
-void loop_recv(struct loop *l, struct op *op, int fd);        /* multishot; bytes by loop_bytes(); res 0: EOF; -ENOBUFS: all buffers are held, arm again later */
-struct span loop_bytes(struct loop *l, const struct op *op);  /* valid in done, and after it until released */
-void loop_buf_release(struct loop *l, uint32_t buf_id);       /* every res > 0 of loop_recv owes one */
+/* multishot; each res >= 0 is a new CLOEXEC, non-blocking fd */
+void loop_accept(struct loop *l, struct op *op, int fd);
+void loop_connect(struct loop *l, struct op *op, int fd, const struct sockaddr *addr,
+		socklen_t n);
+/* multishot; bytes by loop_bytes(); res 0: EOF; -ENOBUFS: all buffers are held, arm again
+ * later */
+void loop_recv(struct loop *l, struct op *op, int fd);
+/* valid in done, and after it until released */
+struct span loop_bytes(struct loop *l, const struct op *op);
+/* every res > 0 of loop_recv owes one */
+void loop_buf_release(struct loop *l, uint32_t buf_id);
 struct span loop_buf(struct loop *l, uint32_t buf_id, uint32_t n);
 /* After -ENOBUFS: d runs in PHASE_WORK once a buffer was given back, or a few ms later. */
 struct deferred;
 void loop_await_buf(struct loop *l, struct deferred *d);
 void loop_send(struct loop *l, struct op *op, int fd, const void *p, size_t n);
-void loop_sendmsg(struct loop *l, struct op *op, int fd, struct msghdr *m); /* MSG_NOSIGNAL; m stays until done */
-void loop_recvmsg(struct loop *l, struct op *op, int fd, struct msghdr *m); /* MSG_CMSG_CLOEXEC */
-void loop_poll(struct loop *l, struct op *op, int fd, short events);        /* once; res = revents */
+/* MSG_NOSIGNAL; m stays until done */
+void loop_sendmsg(struct loop *l, struct op *op, int fd, struct msghdr *m);
+/* MSG_CMSG_CLOEXEC */
+void loop_recvmsg(struct loop *l, struct op *op, int fd, struct msghdr *m);
+/* once; res = revents */
+void loop_poll(struct loop *l, struct op *op, int fd, short events);
 /* Positioned file I/O.  dsync: the completion means "on stable storage" (RWF_DSYNC). */
-void loop_pwrite(struct loop *l, struct op *op, int fd, const void *p, size_t n, off_t off, bool dsync);
+void loop_pwrite(struct loop *l, struct op *op, int fd, const void *p, size_t n, off_t off,
+		bool dsync);
 void loop_pread(struct loop *l, struct op *op, int fd, void *p, size_t n, off_t off);
 
 /* Timers: on the monotonic clock, in milliseconds; due ones run in the pass, after completions. */
@@ -107,14 +118,17 @@ void loop_defer(struct loop *l, struct deferred *d, enum phase phase);
 void deferred_cancel(struct deferred *d);
 
 /* Signals as events (signalfd); the process blocks them.  signo 0 ends the array. */
-void loop_signals(struct loop *l, const int *signos, void (*on_signal)(void *ctx, int signo), void *ctx);
+void loop_signals(struct loop *l, const int *signos, void (*on_signal)(void *ctx, int signo),
+		void *ctx);
 
 /* How the two real loops and the simulator plug in.  Not for users of the loop. */
 struct loop_calls {
 	const char *name;
-	void (*start)(struct loop *l, struct op *op);      /* op->kind and its arguments are set */
+	/* op->kind and its arguments are set */
+	void (*start)(struct loop *l, struct op *op);
 	void (*cancel)(struct loop *l, struct op *op);
-	void (*wait)(struct loop *l, int64_t ms);          /* -1: for ever; runs completions by op_complete() */
+	/* -1: for ever; runs completions by op_complete() */
+	void (*wait)(struct loop *l, int64_t ms);
 	void (*release)(struct loop *l, uint32_t buf_id);
 	struct span (*buf)(struct loop *l, uint32_t buf_id, uint32_t n);
 	void (*free)(struct loop *l);
@@ -132,7 +146,8 @@ struct loop {
 	void         *body;                       /* the backend's own state */
 };
 void loop_init(struct loop *l, const struct loop_calls *calls, void *body);
-void op_complete(struct op *op, int res, unsigned flags);  /* clears armed unless OP_MORE, calls done */
+/* clears armed unless OP_MORE, calls done */
+void op_complete(struct op *op, int res, unsigned flags);
 struct loop *loop_uring_new(unsigned recv_bufs, const char **ret_why_not); /* NULL: refused */
 struct loop *loop_epoll_new(unsigned recv_bufs);
 

@@ -13,7 +13,8 @@
 #include <sys/uio.h>
 
 #define OUTBUF_CHUNK 4096
-#define OUTBUF_FULL  65536                        /* a producer stops here; RFC-less: a socket buffer's size */
+/* a producer stops here; RFC-less: a socket buffer's size */
+#define OUTBUF_FULL  65536
 
 struct outchunk;
 struct outbuf {
@@ -31,9 +32,11 @@ void   out_fmt(struct outbuf *o, const char *fmt, ...) __attribute__((format(pri
 void   out_vfmt(struct outbuf *o, const char *fmt, va_list ap);
 /* Not copied: the bytes stay until release(ctx) is called, which happens once, sent or not. */
 void   out_borrow(struct outbuf *o, struct span s, void (*release)(void *ctx), void *ctx);
-void   out_move(struct outbuf *to, struct outbuf *from, size_t n); /* the first n bytes of from */
+/* the first n bytes of from */
+void   out_move(struct outbuf *to, struct outbuf *from, size_t n);
 int    outbuf_iov(const struct outbuf *o, struct iovec *v, int max); /* what to send first */
 void   outbuf_sent(struct outbuf *o, size_t n);   /* n bytes left */
-size_t outbuf_copy(const struct outbuf *o, char *dst, size_t cap);   /* for tests: the first bytes */
+/* for tests: the first bytes */
+size_t outbuf_copy(const struct outbuf *o, char *dst, size_t cap);
 
 #endif

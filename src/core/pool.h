@@ -22,7 +22,8 @@ void *pool_get(struct pool *p) must_use;
 void  pool_put(struct pool *p, void *obj);
 
 void *mem_new(size_t n) must_use;                 /* zeroed; dies with 111 when there is none */
-void *mem_grow(void *old, size_t old_n, size_t n) must_use; /* keeps old_n bytes, zeroes the rest; dies */
+/* keeps old_n bytes, zeroes the rest; dies */
+void *mem_grow(void *old, size_t old_n, size_t n) must_use;
 void  mem_free(void *p);
 
 #endif

@@ -6,7 +6,8 @@
 #include <stdint.h>
 
 void     rand_seed(uint64_t seed);                /* the simulator and tests */
-uint64_t rand_u64(void);                          /* self-seeds from getrandom() the first time */
+/* self-seeds from getrandom() the first time */
+uint64_t rand_u64(void);
 uint64_t rand_below(uint64_t n);                  /* 0 .. n-1; n > 0 */
 
 #endif

@@ -9,7 +9,8 @@
 #include "core/check.h"
 
 enum sandbox {
-	SANDBOX_NET_SERVER,                       /* sockets we hold; no files, no new programs */
+	/* sockets we hold; no files, no new programs */
+	SANDBOX_NET_SERVER,
 	SANDBOX_NET_CLIENT,                       /* may connect; no files */
 	SANDBOX_JOURNAL,                          /* files below the given directory only */
 	SANDBOX_QUEUE,                            /* reads below the given directory only */

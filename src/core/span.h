@@ -31,10 +31,13 @@ size_t      span_rfind(struct span s, char c);
 struct span span_cut(struct span *s, size_t n);   /* takes min(n, s->n) bytes off the front */
 struct span span_from(struct span s, size_t at);  /* s without its first min(at, n) bytes */
 struct span span_until(struct span s, size_t n);  /* the first min(n, s.n) bytes */
-bool        span_skip(struct span *s, struct span prefix);     /* true: prefix was there, is cut off */
+/* true: prefix was there, is cut off */
+bool        span_skip(struct span *s, struct span prefix);
 bool        span_skip_i(struct span *s, struct span prefix);
-struct span span_word(struct span *s);            /* cuts the word up to SP or the end, and the SPs after it */
-struct span span_trim_end(struct span s, const char *set);     /* without trailing bytes of set */
+/* cuts the word up to SP or the end, and the SPs after it */
+struct span span_word(struct span *s);
+/* without trailing bytes of set */
+struct span span_trim_end(struct span s, const char *set);
 struct span span_trim(struct span s);             /* without blanks (SP HT) at either end */
 bool        span_has(struct span s, char c);
 /* Decimal digits only, all of s, at least one, value <= max; else false and *ret untouched. */

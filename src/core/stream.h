@@ -19,9 +19,11 @@
 #include "core/outbuf.h"
 
 #define STREAM_HELD_MAX  2
-#define STREAM_IOV       8                        /* chunks in one send: more go out with the next */
+/* chunks in one send: more go out with the next */
+#define STREAM_IOV       8
 #define STREAM_LINGER_MS 2000                     /* after a close, for the peer's own end */
-#define STREAM_FLUSH_MS  30000                    /* after a close without a deadline, for the output */
+/* after a close without a deadline, for the output */
+#define STREAM_FLUSH_MS  30000
 
 enum lost { LOST_EOF, LOST_ERROR, LOST_DEADLINE, LOST_CLOSED /* we ended it */ };
 
@@ -29,8 +31,10 @@ struct stream;
 struct stream_calls {
 	void (*connected)(struct stream *st);     /* after stream_connect(); may be NULL */
 	void (*bytes)(struct stream *st, struct span *in);
-	void (*eof)(struct stream *st);           /* peer half-closed, all bytes offered and taken; NULL: lost(LOST_EOF) */
-	void (*room)(struct stream *st);          /* output went below OUTBUF_FULL / 2; may be NULL */
+	/* peer half-closed, all bytes offered and taken; NULL: lost(LOST_EOF) */
+	void (*eof)(struct stream *st);
+	/* output went below OUTBUF_FULL / 2; may be NULL */
+	void (*room)(struct stream *st);
 	void (*lost)(struct stream *st, enum lost why, int error /* errno or 0 */);
 };
 
@@ -54,14 +58,20 @@ struct stream {
 	bool            connecting, closing, shut, dropping, eof, eof_told, was_full, offering, again;
 };
 
-void stream_init(struct stream *st, struct loop *l, const struct stream_calls *calls); /* no fd yet */
-void stream_take(struct stream *st, int fd);      /* a connected, non-blocking fd: receiving starts */
+/* no fd yet */
+void stream_init(struct stream *st, struct loop *l, const struct stream_calls *calls);
+/* a connected, non-blocking fd: receiving starts */
+void stream_take(struct stream *st, int fd);
 /* Makes the socket too (bind_to may be NULL).  On failure lost(LOST_ERROR) comes from the loop. */
-void stream_connect(struct stream *st, const struct sockaddr *to, socklen_t n, const struct sockaddr *bind_to);
+void stream_connect(struct stream *st, const struct sockaddr *to, socklen_t n,
+		const struct sockaddr *bind_to);
 struct outbuf *stream_out(struct stream *st);     /* schedules the flush */
-void stream_again(struct stream *st);             /* offer held bytes once more, this pass, from the loop */
-void stream_wait(struct stream *st, uint64_t ms); /* the deadline for what is awaited; 0: none */
-void stream_close(struct stream *st);             /* lingering: send what is said, shut down, then lost(LOST_CLOSED) */
+/* offer held bytes once more, this pass, from the loop */
+void stream_again(struct stream *st);
+/* the deadline for what is awaited; 0: none */
+void stream_wait(struct stream *st, uint64_t ms);
+/* lingering: send what is said, shut down, then lost(LOST_CLOSED) */
+void stream_close(struct stream *st);
 void stream_drop(struct stream *st);              /* at once; may be called many times */
 
 #endif

@@ -23,10 +23,12 @@ void  table_fini(struct table *t);
 void *table_get(const struct table *t, struct span key);
 bool  table_put(struct table *t, void *value) must_use;      /* the key must not be in it yet */
 void  table_remove(struct table *t, void *value);
-void *table_next(const struct table *t, size_t *at);         /* iterate: *at = 0 first, NULL ends */
+/* iterate: *at = 0 first, NULL ends */
+void *table_next(const struct table *t, size_t *at);
 
 struct map_slot;
-struct map {                                       /* the same for 64-bit keys; key 0 is allowed */
+/* the same for 64-bit keys; key 0 is allowed */
+struct map {
 	struct map_slot *slots;
 	size_t           n, dead, cap, max;
 	uint64_t         seed;
@@ -38,6 +40,7 @@ void *map_get(const struct map *m, uint64_t key);
 bool  map_put(struct map *m, uint64_t key, void *value) must_use; /* replaces; false: max */
 void *map_remove(struct map *m, uint64_t key);               /* what was there, or NULL */
 void *map_next(const struct map *m, size_t *at, uint64_t *ret_key);
-uint64_t hash_bytes(struct span s, uint64_t seed);           /* for buckets, never for the disk */
+/* for buckets, never for the disk */
+uint64_t hash_bytes(struct span s, uint64_t seed);
 
 #endif

@@ -19,8 +19,10 @@
 #include "core/loop.h"
 #include "core/outbuf.h"
 
-#define WIRE_FRAME_MAX (1024 * 1024)              /* a part of 256 KiB that grew in zstd, and room */
-#define WIRE_FULL      (4 * 1024 * 1024)          /* queued bytes at which wire_full() says so */
+/* a part of 256 KiB that grew in zstd, and room */
+#define WIRE_FRAME_MAX (1024 * 1024)
+/* queued bytes at which wire_full() says so */
+#define WIRE_FULL      (4 * 1024 * 1024)
 
 #define WIRE_ALIGN     8
 #define WIRE_FDS       16                         /* received, their frames not complete */
@@ -33,7 +35,8 @@ struct wire_head {
 };
 
 struct wire;
-struct wire_in {                                  /* one received frame, valid in the handler only */
+/* one received frame, valid in the handler only */
+struct wire_in {
 	const void *body;
 	struct span tail;
 	int         fd;                           /* -1: none */
@@ -71,17 +74,25 @@ struct wire {
 
 /* handlers and peer are borrowed for ever.  sock must be a unix stream socket. */
 void wire_init(struct wire *w, struct loop *l, int sock, const char *peer,
-               const struct wire_handler *handlers, size_t handlers_n, void (*lost)(struct wire *w), void *ctx);
-void wire_send(struct wire *w, uint16_t type, const void *body, size_t body_n, struct span tail);
-void wire_send2(struct wire *w, uint16_t type, const void *body, size_t body_n, struct span tail, struct span more); /* tail in two pieces */
-void wire_send_fd(struct wire *w, uint16_t type, const void *body, size_t body_n, struct span tail, int fd); /* fd is closed after it left */
+               const struct wire_handler *handlers, size_t handlers_n,
+               		void (*lost)(struct wire *w), void *ctx);
+void wire_send(struct wire *w, uint16_t type, const void *body, size_t body_n,
+		struct span tail);
+/* tail in two pieces */
+void wire_send2(struct wire *w, uint16_t type, const void *body, size_t body_n,
+		struct span tail, struct span more);
+/* fd is closed after it left */
+void wire_send_fd(struct wire *w, uint16_t type, const void *body, size_t body_n,
+		struct span tail, int fd);
 bool wire_full(const struct wire *w);
 void wire_pause(struct wire *w);                  /* stop reading: no handler runs any more */
 void wire_resume(struct wire *w);
 void wire_close(struct wire *w);                  /* then lost(); fine to call again */
 
 /* Blocking, before a process has its loop (role_begin) and for start.  false: EOF or error. */
-bool wire_write_now(int sock, uint16_t type, const void *body, size_t body_n, struct span tail, int fd) must_use;
-bool wire_read_now(int sock, struct buf *frame, struct wire_head *ret, int *ret_fd) must_use; /* frame: body and tail */
+bool wire_write_now(int sock, uint16_t type, const void *body, size_t body_n, struct span tail,
+		int fd) must_use;
+/* frame: body and tail */
+bool wire_read_now(int sock, struct buf *frame, struct wire_head *ret, int *ret_fd) must_use;
 
 #endif

@@ -23,7 +23,8 @@ struct submission {
 	struct link    link;
 	uint32_t       sub, parts;
 	uint64_t       size;                      /* raw bytes so far */
-	struct buf     part; /* gathers; storage is given back after each message above a page */
+	/* gathers; storage is given back after each message above a page */
+	struct buf     part;
 	bool           committing, refused;
 	uint8_t        verdict;
 	/* From the loop, once after submission_commit(). */

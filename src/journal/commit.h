@@ -23,14 +23,19 @@
 #include "journal/ring.h"
 
 struct commit;
-struct waiter {                                   /* lives in its owner until done ran, or waiter_cancel() */
+/* lives in its owner until done ran, or waiter_cancel() */
+struct waiter {
 	struct link link;
 	void (*done)(struct waiter *w);           /* the batch is durable; from the loop */
 };
 struct commit_calls {
-	void (*moved)(void *ctx, uint64_t durable);       /* the durable position moved: ring the bells */
-	void (*room)(void *ctx);                          /* a batch has left, the next one is empty: try again what did not fit */
-	void (*failed)(void *ctx, int error);           /* a write failed: journald dies here; after it the commit is dead and only commit_free() is legal */
+	/* the durable position moved: ring the bells */
+	void (*moved)(void *ctx, uint64_t durable);
+	/* a batch has left, the next one is empty: try again what did not fit */
+	void (*room)(void *ctx);
+	/* a write failed: journald dies here; after it the commit is dead and only
+	 * commit_free() is legal */
+	void (*failed)(void *ctx, int error);
 };
 /* Opens the next segment (blocking writes: its head, durable) after a recovery that did not end
  * in RECOVERED_FAILED.  ring: made for it.  direct: whether the directory takes O_DIRECT.  An
@@ -38,17 +43,23 @@ struct commit_calls {
  * too small for the ring.  0 or -errno. */
 int  commit_open(struct commit **ret, struct loop *l, struct disk *d, struct ring *r, const struct journal_end *end,
                  uint64_t segment_size, uint32_t shard, bool direct, const struct commit_calls *calls, void *ctx);
-void commit_free(struct commit *c);               /* nothing may be in flight; not from a callback */
+/* nothing may be in flight; not from a callback */
+void commit_free(struct commit *c);
 uint64_t commit_epoch(const struct commit *c);
 
 /* One record; body in pieces.  Returns its position, or 0: this batch is full (try after room()).
  * large: a part of mail that has more than one part (see BATCH_LARGE_MAX).  acked: somebody will be told yes. */
 enum { COMMIT_LARGE = 1, COMMIT_ACKED = 2 };
-uint64_t commit_add(struct commit *c, struct rec_head *h, const struct span *pieces, int pieces_n, unsigned flags) must_use;
-bool     commit_fits(const struct commit *c, size_t bytes, unsigned flags); /* sum of rec_size(); then commit_add can't fail */
-size_t   commit_record_max(const struct commit *c); /* rec_size() of the largest record that ever fits */
-int      commit_trouble(const struct commit *c);  /* 0, or why the next segment can't be prepared: -ENOSPC, ...; it is tried again */
-void     commit_wait(struct commit *c, struct waiter *w);      /* for the batch that gathers now */
+uint64_t commit_add(struct commit *c, struct rec_head *h, const struct span *pieces,
+		int pieces_n, unsigned flags) must_use;
+/* sum of rec_size(); then commit_add can't fail */
+bool     commit_fits(const struct commit *c, size_t bytes, unsigned flags);
+/* rec_size() of the largest record that ever fits */
+size_t   commit_record_max(const struct commit *c);
+/* 0, or why the next segment can't be prepared: -ENOSPC, ...; it is tried again */
+int      commit_trouble(const struct commit *c);
+/* for the batch that gathers now */
+void     commit_wait(struct commit *c, struct waiter *w);
 void     waiter_init(struct waiter *w, void (*done)(struct waiter *));
 void     waiter_cancel(struct waiter *w);         /* fine when it does not wait */
 bool     commit_is_idle(const struct commit *c);  /* nothing gathers, nothing in flight */

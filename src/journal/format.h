@@ -24,13 +24,16 @@
 #define SEGMENT_SIZE_MIN   (64 * 1024)
 #define SEGMENT_SIZE_MAX   (1024 * 1024 * 1024)
 #define BATCH_BLOCKS_MAX   512                    /* 2 MiB: one write */
-#define BATCH_LARGE_MAX    (256 * 1024)           /* parts of large mail in one batch: small mail never waits behind more */
+/* parts of large mail in one batch: small mail never waits behind more */
+#define BATCH_LARGE_MAX    (256 * 1024)
 #define SEGMENTS_NAMED_MAX 16384                  /* in a manifest: 1 TiB of 64 MiB segments */
 
 struct block_tag {                                /* the last 32 bytes of every block */
-	uint64_t incarnation;                     /* of the segment file: uuid mixed with the segment's number */
+	/* of the segment file: uuid mixed with the segment's number */
+	uint64_t incarnation;
 	uint64_t seq;                             /* of the batch; 0 in the head of a segment */
-	uint32_t watermark_lag;                   /* seq - (newest batch known durable when this was built) */
+	/* seq - (newest batch known durable when this was built) */
+	uint32_t watermark_lag;
 	uint16_t index;                           /* of the block in its batch */
 	uint16_t flags;                           /* BLOCK_* */
 	uint64_t checksum;                        /* of the 4088 bytes before it */
@@ -38,19 +41,24 @@ struct block_tag {                                /* the last 32 bytes of every 
 enum { BLOCK_FIRST = 1, BLOCK_LAST = 2, BLOCK_HEAD = 4,
        BLOCK_EARLY = 8 /* of a manifest's rest, which is written before the head: no proof that the segment was used */ };
 
-struct segment_head {                             /* payload of block 0; manifest entries follow in it and in a MANIFEST record */
+/* payload of block 0; manifest entries follow in it and in a MANIFEST record */
+struct segment_head {
 	char     magic[8];                        /* "quireseg" */
 	uint32_t version, head_n;                 /* JOURNAL_VERSION, sizeof of this struct */
 	uint8_t  uuid[16];                        /* of the journal */
 	uint64_t number;                          /* of this segment */
 	uint64_t segment_size;
-	uint64_t epoch;                           /* of the start that made it; durable before its first id */
+	/* of the start that made it; durable before its first id */
+	uint64_t epoch;
 	uint64_t first_seq;                       /* of its first batch */
 	uint64_t chain;                           /* of the last batch before it */
-	uint64_t prev_number;                     /* the segment that was active before; 0: none */
-	uint64_t prev_end;                        /* position where it ends; what lands there later is ignored */
+	/* the segment that was active before; 0: none */
+	uint64_t prev_number;
+	/* position where it ends; what lands there later is ignored */
+	uint64_t prev_end;
 	uint64_t created_us;
-	uint64_t oldest;                          /* the oldest segment number that must exist */
+	/* the oldest segment number that must exist */
+	uint64_t oldest;
 	uint32_t shard, generation;               /* generation > 0: compaction's output */
 	uint32_t manifest_n, flags;
 	/* struct manifest_entry[manifest_n]; more than fit in block 0 come first in the first batch */
@@ -67,9 +75,12 @@ struct batch_head {
 	uint32_t magic;                           /* BATCH_MAGIC */
 	uint32_t blocks;                          /* of this batch */
 	uint64_t seq;                             /* 1, 2, ... over the journal's life */
-	uint64_t watermark;                       /* the newest batch known durable when this was built */
-	uint64_t chain;                           /* XXH3 of (previous chain, payload_hash, seq) */
-	uint64_t payload_hash;                    /* XXH3 of the payload_n bytes behind this head */
+	/* the newest batch known durable when this was built */
+	uint64_t watermark;
+	/* XXH3 of (previous chain, payload_hash, seq) */
+	uint64_t chain;
+	/* XXH3 of the payload_n bytes behind this head */
+	uint64_t payload_hash;
 	uint32_t payload_n;                       /* records, without the zeros at the end */
 	uint32_t records;
 	uint64_t time_us;
@@ -83,9 +94,12 @@ enum { BATCH_ACKED = 1 /* holds mail somebody was told yes for */, BATCH_IDLE = 
 
 enum rec_type {
 	REC_NOP = 1,
-	REC_BODY,                                 /* number: part; body: struct rec_body, frame */
-	REC_RCPT,                                 /* number: part; body: struct rec_rcpt, packed addresses */
-	REC_MSG,                                  /* the commit point; body: struct rec_msg + what it says */
+	/* number: part; body: struct rec_body, frame */
+	REC_BODY,
+	/* number: part; body: struct rec_rcpt, packed addresses */
+	REC_RCPT,
+	/* the commit point; body: struct rec_msg + what it says */
+	REC_MSG,
 	REC_STATE,                                /* body: struct rec_state, ranges, text */
 	REC_ACT,                                  /* an administrator's predicate */
 	REC_MOVED,                                /* copies have been made elsewhere */
@@ -95,10 +109,13 @@ enum rec_type {
 	REC_TYPES
 };
 struct rec_head {
-	uint32_t check;                           /* low 32 bits of XXH3 of the rest of the head and the body */
-	uint32_t n;                               /* body bytes behind this head; the next record is at the next multiple of 8 */
+	/* low 32 bits of XXH3 of the rest of the head and the body */
+	uint32_t check;
+	/* body bytes behind this head; the next record is at the next multiple of 8 */
+	uint32_t n;
 	uint8_t  type, flags;
-	uint16_t version;                         /* of the body's layout; a reader skips what it does not know only if REC_SKIP is set */
+	/* of the body's layout; a reader skips what it does not know only if REC_SKIP is set */
+	uint16_t version;
 	uint32_t number;
 	uint64_t id;                              /* of the message, or 0 */
 	uint64_t spare;
@@ -106,14 +123,16 @@ struct rec_head {
 enum { REC_SKIP = 1 /* may be skipped by a reader that does not know it */,
        REC_REWRITTEN = 2 /* RCPT: imported, addresses are rewritten already */ };
 #define REC_LAYOUT 0                              /* rec_head.version of every body below */
-#define REC_MAX (1024 * 1024)                     /* body bytes: a RCPT or BODY part, or a MSG of the largest mail */
+/* body bytes: a RCPT or BODY part, or a MSG of the largest mail */
+#define REC_MAX (1024 * 1024)
 
 struct rec_body {
 	uint32_t raw_n, dict;
 	uint64_t raw_hash;                        /* XXH3 of the raw bytes */
 	uint8_t  codec, pad[7];
 };
-struct rec_rcpt { uint32_t first, count; };       /* recipient numbers first .. first + count - 1 */
+/* recipient numbers first .. first + count - 1 */
+struct rec_rcpt { uint32_t first, count; };
 struct rec_msg {
 	uint64_t arrival_us;                      /* wall clock at commit */
 	uint64_t size;                            /* raw bytes of the body */
@@ -122,7 +141,8 @@ struct rec_msg {
 	uint32_t uid, pid;
 	uint16_t sender_n, settles_n;
 	uint8_t  kind, pad[3];
-	uint32_t extra_n;                         /* bytes of tagged extras at the end (DSN parameters, ...) */
+	/* bytes of tagged extras at the end (DSN parameters, ...) */
+	uint32_t extra_n;
 	/* uint64_t positions[body_parts + rcpt_parts]: hints, checked by id, number and checksum;
 	 * struct msg_range settles[settles_n]; sender_n bytes; extra_n bytes of { u16 tag, u16 n, bytes } */
 };
@@ -166,8 +186,10 @@ void block_seal(void *block, const struct block_tag *tag);      /* fills in the 
 bool block_ok(const void *block, struct block_tag *ret);        /* checksum fits */
 void batch_head_seal(struct batch_head *h);
 bool batch_head_ok(const struct batch_head *h);
-void rec_seal_head(struct rec_head *h, const struct span *pieces, int pieces_n); /* n and check from the body's pieces */
-bool rec_ok(const struct rec_head *h, struct span body);        /* checksum and the sanity of its type: all bounds inside */
+/* n and check from the body's pieces */
+void rec_seal_head(struct rec_head *h, const struct span *pieces, int pieces_n);
+/* checksum and the sanity of its type: all bounds inside */
+bool rec_ok(const struct rec_head *h, struct span body);
 
 /* Payload offset q of a batch that begins at block b <-> byte offset in its blocks. */
 static inline uint64_t payload_to_bytes(uint64_t q)
@@ -185,7 +207,8 @@ struct msg_view {
 	struct span positions, settles, sender, extra;
 };
 bool msg_view(const struct rec_head *h, struct span body, struct msg_view *ret);
-uint64_t msg_position(const struct msg_view *v, uint32_t i);    /* body parts first, then recipient parts */
+/* body parts first, then recipient parts */
+uint64_t msg_position(const struct msg_view *v, uint32_t i);
 struct state_view { const struct rec_state *s; struct span ranges, text; };
 bool state_view(const struct rec_head *h, struct span body, struct state_view *ret);
 struct msg_range range_at(struct span ranges, uint32_t i);      /* unaligned read */
@@ -194,7 +217,8 @@ struct msg_range range_at(struct span ranges, uint32_t i);      /* unaligned rea
 void payload_put(void *blocks, uint64_t q, const void *src, size_t n);
 void payload_get(const void *blocks, uint64_t q, void *dst, size_t n);
 void payload_zero(void *blocks, uint64_t q, size_t n);
-uint64_t payload_hash(const void *blocks, uint64_t q, size_t n); /* XXH3 of these payload bytes */
+/* XXH3 of these payload bytes */
+uint64_t payload_hash(const void *blocks, uint64_t q, size_t n);
 
 /* Names below the journal's directory. */
 #define SEGMENT_NAME_MAX 32

@@ -26,15 +26,19 @@ struct reader;
  *
  * The ring is looked at in every call; when journald was started anew, its owner may map the
  * new ring into the same struct, and walking goes on where it was. */
-struct reader *reader_new(struct disk *segs, const struct ring *ring, uint64_t segment_size, uint32_t shard);
+struct reader *reader_new(struct disk *segs, const struct ring *ring, uint64_t segment_size,
+		uint32_t shard);
 void           reader_free(struct reader *r);
-int            reader_open(struct reader *r, struct buf *why);    /* reads the heads; 0 or -errno and why */
+/* reads the heads; 0 or -errno and why */
+int            reader_open(struct reader *r, struct buf *why);
 /* Walking: everything durable, in order, across segments, NOP, SEAL and MANIFEST included; what
  * is of a kind we don't know and may be skipped is skipped.  bodies false: BODY records are
  * passed over unread.  After READ_END more may come; after READ_ERROR and a pause, too. */
 enum read_result reader_next(struct reader *r, bool bodies, struct record *ret);
-uint64_t         reader_pos(const struct reader *r);              /* everything below it was returned; READ_END: == durable */
+/* everything below it was returned; READ_END: == durable */
+uint64_t         reader_pos(const struct reader *r);
 /* One record at a position; it must be of this type, id and number. */
-enum read_result reader_at(struct reader *r, uint64_t pos, enum rec_type type, uint64_t id, uint32_t number, struct record *ret);
+enum read_result reader_at(struct reader *r, uint64_t pos, enum rec_type type, uint64_t id,
+		uint32_t number, struct record *ret);
 
 #endif

@@ -17,18 +17,24 @@
 
 enum recovered {
 	RECOVERED_EMPTY,                          /* no journal yet: make one */
-	RECOVERED_CLEAN,                          /* ended with a seal, an idle mark or a whole batch */
-	RECOVERED_TORN,                           /* an unfinished tail that was never acknowledged: cut off */
-	RECOVERED_AMBIGUOUS,                      /* a last batch that may have been acknowledged is bad: quarantined, loud */
-	RECOVERED_DAMAGED,                        /* acknowledged bytes are bad: the range is named, loud */
-	RECOVERED_FAILED,                         /* can't go on: a segment missing, another journal's, newer version, I/O error */
+	/* ended with a seal, an idle mark or a whole batch */
+	RECOVERED_CLEAN,
+	/* an unfinished tail that was never acknowledged: cut off */
+	RECOVERED_TORN,
+	/* a last batch that may have been acknowledged is bad: quarantined, loud */
+	RECOVERED_AMBIGUOUS,
+	/* acknowledged bytes are bad: the range is named, loud */
+	RECOVERED_DAMAGED,
+	/* can't go on: a segment missing, another journal's, newer version, I/O error */
+	RECOVERED_FAILED,
 };
 struct journal_end {
 	uint8_t  uuid[16];
 	uint64_t epoch, number, end, seq, chain, oldest, segment_size;
 	uint32_t shard;
 	uint64_t damage_from, damage_to;          /* positions, when DAMAGED or AMBIGUOUS */
-	struct manifest_entry *segments;          /* all that make the queue, in order; the last is the newest */
+	/* all that make the queue, in order; the last is the newest */
+	struct manifest_entry *segments;
 	uint32_t segments_n;
 	struct buf why;                           /* one line for a person */
 };

@@ -30,19 +30,25 @@ struct ring {
 	struct ring_head *head;
 	char             *data;                   /* size bytes, twice */
 	uint64_t          size;
-	int               fd, fd_read;            /* the writer's, and a read-only one to give away; -1 for a reader */
+	/* the writer's, and a read-only one to give away; -1 for a reader */
+	int               fd, fd_read;
 	bool              writer;
 };
 /* The writer; size is a power of two >= 1 MiB and divides the segment size or is a multiple of it. 0 or -errno. */
 int  ring_make(struct ring *r, uint64_t size, uint64_t segment_size);
-void ring_begin(struct ring *r, uint64_t pos);    /* writer, once: the run's first position; nothing older is held */
-int  ring_reader_fd(const struct ring *r);        /* a read-only descriptor to hand out; or -errno */
-int  ring_map(struct ring *r, int fd);            /* a reader; checks magic and size; fd may be closed. 0 or -errno */
+/* writer, once: the run's first position; nothing older is held */
+void ring_begin(struct ring *r, uint64_t pos);
+/* a read-only descriptor to hand out; or -errno */
+int  ring_reader_fd(const struct ring *r);
+/* a reader; checks magic and size; fd may be closed. 0 or -errno */
+int  ring_map(struct ring *r, int fd);
 void ring_unmap(struct ring *r);
 char *ring_at(const struct ring *r, uint64_t pos);
-void ring_claim(struct ring *r, uint64_t pos, uint64_t n);    /* writer: [pos, pos+n) is about to be overwritten */
+/* writer: [pos, pos+n) is about to be overwritten */
+void ring_claim(struct ring *r, uint64_t pos, uint64_t n);
 void ring_publish(struct ring *r, uint64_t durable);          /* writer */
 uint64_t ring_durable(const struct ring *r);
-bool ring_holds(const struct ring *r, uint64_t pos);          /* reader, after copying from pos on */
+/* reader, after copying from pos on */
+bool ring_holds(const struct ring *r, uint64_t pos);
 
 #endif

@@ -20,12 +20,15 @@
 
 #define COUNTERS_COLUMNS 64                       /* half for smtpd, half for qmtpd */
 #define COUNTERS_ROWS    2
-#define COUNTERS_BUCKETS 65536                    /* two rows: 256 KiB a column, touched as used */
-#define COUNTERS_MAX     60000                    /* connections of one process; a bucket is 16 bits */
+/* two rows: 256 KiB a column, touched as used */
+#define COUNTERS_BUCKETS 65536
+/* connections of one process; a bucket is 16 bits */
+#define COUNTERS_MAX     60000
 
 struct counters;
 int              counters_make(void) must_use;    /* a sealed memfd, or -errno */
-struct counters *counters_map(int fd) must_use;   /* fd stays the caller's; -1: a private table; NULL: not one of ours */
+/* fd stays the caller's; -1: a private table; NULL: not one of ours */
+struct counters *counters_map(int fd) must_use;
 void             counters_free(struct counters *c);
 /* The column of a process; index must be below COUNTERS_COLUMNS / 2. */
 unsigned         counters_column(enum role_kind role, unsigned index);

@@ -30,50 +30,65 @@ enum msg_type {
 	MSG_CONTROL = 1,  /* -               tail: packed snapshot (mail/control.h) */
 	MSG_HOME,         /* struct msg_home tail: the home's path */
 	MSG_LISTENER,     /* struct msg_listener, fd */
-	MSG_PEER,         /* struct msg_peer, fd: a fresh end; an older one to the same peer is dead */
+	/* struct msg_peer, fd: a fresh end; an older one to the same peer is dead */
+	MSG_PEER,
 	MSG_FILE,         /* struct msg_file, fd */
 	MSG_GO,           /* -   what was sent is complete: run */
 	MSG_DRAIN,        /* -   take nothing new, finish, exit 0 */
 	MSG_RETRY,        /* -   ALRM: sched makes everything due now */
 	/* all -> start */
 	MSG_READY,        /* -   serving (journald: recovery is done; sched: replay is done) */
-	MSG_TROUBLE,      /* -   tail: one line why this process is about to exit and must not be restarted */
+	/* -   tail: one line why this process is about to exit and must not be restarted */
+	MSG_TROUBLE,
 
 	/* smtpd, qmtpd, body -> journald */
-	MSG_PART = 20,    /* struct msg_part    tail: the frame (codec's bytes) of <= BODY_PART_MAX raw bytes */
-	MSG_RCPTS,        /* struct msg_rcpts   tail: packed addresses (mail/envelope.h), <= RCPT_PART_MAX */
-	MSG_SUBMIT,       /* struct msg_submit  tail: sender, then settles[] (struct msg_range) */
+	/* struct msg_part    tail: the frame (codec's bytes) of <= BODY_PART_MAX raw bytes */
+	MSG_PART = 20,
+	/* struct msg_rcpts   tail: packed addresses (mail/envelope.h), <= RCPT_PART_MAX */
+	MSG_RCPTS,
+	/* struct msg_submit  tail: sender, then settles[] (struct msg_range) */
+	MSG_SUBMIT,
 	MSG_ABANDON,      /* struct msg_sub     its parts are dead */
 	/* journald -> smtpd, qmtpd, body */
-	MSG_STORED,       /* struct msg_stored  one for each SUBMIT, in the order of SUBMITs; early for a refused PART */
+	/* struct msg_stored  one for each SUBMIT, in the order of SUBMITs; early for a refused
+	 * PART */
+	MSG_STORED,
 	MSG_ADMIT,        /* struct msg_admit   may new mail be taken (451 if not) */
 
 	/* journald -> sched, body */
 	MSG_FEED = 40,    /* struct msg_feed, fd: the ring (memfd, read-only) */
 	MSG_BELL,         /* - , fd: an eventfd, rung when the durable position moved */
 	/* sched -> journald */
-	MSG_OUTCOMES,     /* -   tail: struct msg_outcome + its ranges and text, again and again */
+	/* -   tail: struct msg_outcome + its ranges and text, again and again */
+	MSG_OUTCOMES,
 	MSG_CREDIT,       /* struct msg_credit  how much more new mail fits */
 
 	/* sched -> body */
 	MSG_OPEN = 60,    /* struct msg_open    give this message's body to that agent */
-	MSG_CLOSE,        /* struct msg_close   also sched -> remote, lspawn: no more jobs for this handle */
-	MSG_BOUNCE,       /* struct msg_bounce  tail: recipient, settles[], text; body builds and submits it */
+	/* struct msg_close   also sched -> remote, lspawn: no more jobs for this handle */
+	MSG_CLOSE,
+	/* struct msg_bounce  tail: recipient, settles[], text; body builds and submits it */
+	MSG_BOUNCE,
 	/* body -> sched */
-	MSG_BOUNCED,      /* struct msg_bounced how that went (the feed is the truth about success) */
+	/* struct msg_bounced how that went (the feed is the truth about success) */
+	MSG_BOUNCED,
 	/* body -> remote */
-	MSG_PARTDATA,     /* struct msg_partdata tail: raw bytes.  Part 0 comes unasked, others by WANT */
-	MSG_BODYFAIL,     /* struct msg_close   body can't be read: defer its jobs; also body -> lspawn */
+	/* struct msg_partdata tail: raw bytes.  Part 0 comes unasked, others by WANT */
+	MSG_PARTDATA,
+	/* struct msg_close   body can't be read: defer its jobs; also body -> lspawn */
+	MSG_BODYFAIL,
 	/* remote -> body */
 	MSG_WANT,         /* struct msg_want    the credit: one more part */
 	/* body -> lspawn */
 	MSG_BODYFILE,     /* struct msg_bodyfile, fd: a sealed memfd with the whole body */
 
 	/* sched -> remote, lspawn */
-	MSG_DELIVER = 80, /* struct msg_deliver tail: sender, then packed recipients (mail/envelope.h) */
+	/* struct msg_deliver tail: sender, then packed recipients (mail/envelope.h) */
+	MSG_DELIVER = 80,
 	/* remote, lspawn -> sched */
 	MSG_AGENT,        /* struct msg_agent   first: how many jobs it takes at once */
-	MSG_VERDICT,      /* struct msg_verdict tail: struct msg_result + text, again and again */
+	/* struct msg_verdict tail: struct msg_result + text, again and again */
+	MSG_VERDICT,
 };
 
 struct msg_home     { uint32_t privileged; uint32_t shard, index, count; };
@@ -81,13 +96,15 @@ struct msg_listener { uint32_t kind, pad; };
 struct msg_peer     { uint32_t role, index; };
 struct msg_file     { uint32_t kind, pad; };
 
-#define BODY_PART_MAX (256 * 1024)                /* raw bytes in a BODY part (docs/journal.md) */
+/* raw bytes in a BODY part (docs/journal.md) */
+#define BODY_PART_MAX (256 * 1024)
 
 enum codec { CODEC_RAW = 0, CODEC_ZSTD = 1 };
 enum submit_kind { SUBMIT_NETWORK, SUBMIT_LOCAL /* run/submit */, SUBMIT_BOUNCE };
 
 struct msg_part {
-	uint32_t sub;                             /* the sender's number of its open submission */
+	/* the sender's number of its open submission */
+	uint32_t sub;
 	uint32_t number;                          /* 0, 1, ... of the submission */
 	uint32_t raw_n;
 	uint32_t dict;                            /* 0: none */
@@ -98,7 +115,8 @@ struct msg_rcpts  { uint32_t sub, number, count, pad; };
 struct msg_submit {
 	uint32_t sub, body_parts, rcpt_parts, rcpts;
 	uint64_t size;                            /* raw bytes of the whole body */
-	uint64_t parent;                          /* a bounce's: the message whose failures it settles; else 0 */
+	/* a bounce's: the message whose failures it settles; else 0 */
+	uint64_t parent;
 	uint32_t uid, pid;
 	uint16_t sender_n, settles_n;
 	uint8_t  kind, pad[3];
@@ -118,7 +136,8 @@ struct msg_feed {
 };
 enum outcome { OUTCOME_DELIVERED = 1, OUTCOME_DEFERRED, OUTCOME_FAILED,
                OUTCOME_SETTLED /* a failure that was reported, or discarded */, OUTCOME_CANCELLED, OUTCOME_DROPPED };
-struct msg_outcome {                              /* ranges_n struct msg_range follow, then text_n bytes, padded to 8 */
+/* ranges_n struct msg_range follow, then text_n bytes, padded to 8 */
+struct msg_outcome {
 	uint64_t id;
 	uint64_t at_us;                           /* wall clock */
 	uint64_t next_us;                         /* deferred: due again */
@@ -133,7 +152,8 @@ struct msg_open   { uint32_t role, index, handle, how; uint64_t id, pos; };
 struct msg_close  { uint32_t role, index, handle, pad; };
 struct msg_bounce {
 	uint64_t id, pos;                         /* the failed message */
-	uint64_t copy_max;                        /* at most so many bytes of it are copied; 0: all */
+	/* at most so many bytes of it are copied; 0: all */
+	uint64_t copy_max;
 	uint16_t rcpt_n, settles_n;
 	uint32_t text_n;
 	uint16_t sender_n, pad[3];                /* "" or "#@[]"; comes first in the tail */
@@ -155,9 +175,11 @@ struct msg_result {                               /* text_n bytes follow, padded
 	uint32_t rcpt;                            /* position in the DELIVER */
 	uint16_t text_n;
 	uint8_t  outcome;                         /* DELIVERED, DEFERRED or FAILED */
-	uint8_t  slow;                            /* 1: the site asked us to slow down; 2: it could not be reached */
+	/* 1: the site asked us to slow down; 2: it could not be reached */
+	uint8_t  slow;
 };
-#define RESULT_TEXT_MAX 6000                      /* docs/qmail.md: 5000 bytes of server reply, and our words */
+/* docs/qmail.md: 5000 bytes of server reply, and our words */
+#define RESULT_TEXT_MAX 6000
 #define MSG_PAD8(n)     (((n) + 7u) & ~7u)
 
 static_check(sizeof(struct msg_part) == 32);

@@ -12,7 +12,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define LISTEN_BACKLOG 4096                       /* a burst of list hosts; the kernel caps it at somaxconn */
+/* a burst of list hosts; the kernel caps it at somaxconn */
+#define LISTEN_BACKLOG 4096
 
 /* A ring gives its sockets back some moments after its process was killed: a port that our own
  * dead still hold is free soon. */
@@ -21,31 +22,33 @@
 
 struct wanted {
 	struct listeners *l;
-	uint32_t          kind;
-	const char       *file;
-	uint16_t          default_port;
-	struct buf       *why;
-	bool              bad;
+	uint32_t kind;
+	const char *file;
+	uint16_t default_port;
+	struct buf *why;
+	bool bad;
 };
 
 static void blame(struct wanted *w, unsigned line, struct span entry, const char *text)
 {
 	if (w->bad)
 		return;
-	w->bad = !why_not(w->why, "control/%s:%u: %.*s: %s", w->file, line, SPAN_ARG(entry), text);
+	w->bad = !why_not(w->why, "control/%s:%u: %.*s: %s", w->file, line, SPAN_ARG(entry),
+			  text);
 }
 
 static int try_tcp(const struct ip *ip, uint16_t port)
 {
 	union sockany sa;
-	socklen_t     n = ip_to_sockaddr(ip, port, &sa);
-	int           fd = socket(sa.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	int           on = 1, saved;
+	socklen_t n = ip_to_sockaddr(ip, port, &sa);
+	int fd = socket(sa.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int on = 1, saved;
 
 	if (fd < 0)
 		return -errno;
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
-	    (ip->family == 4 || setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) == 0) &&
+	    (ip->family == 4 ||
+	     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) == 0) &&
 	    bind(fd, &sa.any, n) == 0 && listen(fd, LISTEN_BACKLOG) == 0)
 		return fd;
 	saved = errno;
@@ -65,13 +68,15 @@ static int open_tcp(const struct ip *ip, uint16_t port)
 }
 
 /* One address of one line: already there, or opened now. */
-static void want_one(struct wanted *w, unsigned line, struct span entry, const struct ip *ip, uint16_t port)
+static void want_one(struct wanted *w, unsigned line, struct span entry, const struct ip *ip,
+		     uint16_t port)
 {
 	struct listeners *l = w->l;
-	char              text[IP_TEXT_MAX], addr[IP_TEXT_MAX];
-	int               fd;
+	char text[IP_TEXT_MAX], addr[IP_TEXT_MAX];
+	int fd;
 
-	snprintf(text, sizeof text, ip->family == 4 ? "%s:%u" : "[%s]:%u", ip_text(ip, addr), port);
+	snprintf(text, sizeof text, ip->family == 4 ? "%s:%u" : "[%s]:%u", ip_text(ip, addr),
+		 port);
 	for (unsigned i = 0; i < l->n; i++)
 		if (l->v[i].kind == w->kind && strcmp(l->v[i].text, text) == 0) {
 			l->v[i].keep = true;
@@ -95,7 +100,7 @@ static void want_one(struct wanted *w, unsigned line, struct span entry, const s
 static void want_all(struct wanted *w, unsigned line, struct span entry, uint16_t port)
 {
 	const struct ip v4 = {.family = 4}, v6 = {.family = 6};
-	int             probe = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int probe = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	want_one(w, line, entry, &v4, port);
 	if (probe < 0)
@@ -108,8 +113,8 @@ static void want_all(struct wanted *w, unsigned line, struct span entry, uint16_
 static void on_entry(void *ctx, struct span entry, unsigned line)
 {
 	struct wanted *w = ctx;
-	struct ip      ip;
-	uint16_t       port;
+	struct ip ip;
+	uint16_t port;
 
 	if (w->bad)
 		return;
@@ -125,8 +130,8 @@ bool listeners_sync(struct listeners *l, const struct control *c, struct buf *wh
 {
 	struct wanted smtp = {l, LISTEN_SMTP, "smtplisten", 25, why, false};
 	struct wanted qmtp = {l, LISTEN_QMTP, "qmtplisten", 209, why, false};
-	unsigned      before = l->n, kept = 0;
-	bool          ok;
+	unsigned before = l->n, kept = 0;
+	bool ok;
 
 	for (unsigned i = 0; i < l->n; i++)
 		l->v[i].keep = false;
@@ -148,7 +153,7 @@ bool listeners_sync(struct listeners *l, const struct control *c, struct buf *wh
 int listen_unix(int run_dir, const char *name, unsigned mode, struct buf *why)
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
-	int                fd, cwd, ok = -1;
+	int fd, cwd, ok = -1;
 
 	check(strlen(name) < sizeof sa.sun_path);
 	strncpy(sa.sun_path, name, sizeof sa.sun_path - 1);

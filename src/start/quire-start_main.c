@@ -7,13 +7,15 @@
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"home", required_argument, NULL, 'H'}, {"ready-fd", required_argument, NULL, 'r'},
-		{"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'v'}, {0}};
-	const char          *home = getenv("QUIRE_HOME");
+	static const struct option options[] = {{"home", required_argument, NULL, 'H'},
+						{"ready-fd", required_argument, NULL, 'r'},
+						{"help", no_argument, NULL, 'h'},
+						{"version", no_argument, NULL, 'v'},
+						{0}};
+	const char *home = getenv("QUIRE_HOME");
 	struct start_options o = {.home = home ? home : "/var/qmail", .ready_fd = -1};
-	uint64_t             fd;
-	int                  c;
+	uint64_t fd;
+	int c;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
 		switch (c) {
@@ -26,7 +28,8 @@ int main(int argc, char **argv)
 		case 'v': puts("quire-start " QUIRE_VERSION); return 0;
 		case 'h':
 			puts("usage: quire-start [--home DIR] [--ready-fd N]\n"
-			     "Runs the daemons of one home until TERM; quire start is the friendly way to it.");
+			     "Runs the daemons of one home until TERM; quire start is the "
+			     "friendly way to it.");
 			return 0;
 		default: return 100;
 		}

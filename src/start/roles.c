@@ -2,17 +2,26 @@
 
 #include <stddef.h>
 
-/* Order of stopping: front ends, then sched, then the rest (start.c). */
+/* kind, name, user, group, procs, stage, front, listeners, files.  Order of stopping: front
+ * ends, then sched, then the rest (start.c). */
+/* clang-format off */
 const struct role_spec role_specs[] = {
-	/* kind         name        user      group      procs         stage          front  listeners                        files */
-	{ROLE_JOURNALD, "journald", "qmailq", "qmail",   NULL,         STAGE_JOURNAL, false, {LISTEN_SUBMIT},  {FILE_JOURNAL_DIR}},
-	{ROLE_SCHED,    "sched",    "qmails", "qmail",   NULL,         STAGE_QUEUE,   false, {LISTEN_CONTROL}, {FILE_JOURNAL_DIR}},
-	{ROLE_BODY,     "body",     "qmailb", "qmail",   "bodyprocs",  STAGE_QUEUE,   false, {0},              {FILE_JOURNAL_DIR}},
-	{ROLE_REMOTE,   "remote",   "qmailr", "qmail",   "remoteprocs", STAGE_QUEUE,  false, {0},              {0}},
-	{ROLE_LSPAWN,   "lspawn",   NULL,     NULL,      NULL,         STAGE_QUEUE,   false, {0},              {FILE_USERS_CDB}},
-	{ROLE_SMTPD,    "smtpd",    "qmaild", "nofiles", "smtpprocs",  STAGE_QUEUE,   true,  {LISTEN_SMTP},    {FILE_MORERCPTHOSTS, FILE_COUNTERS}},
-	{ROLE_QMTPD,    "qmtpd",    "qmaild", "nofiles", "qmtpprocs",  STAGE_QUEUE,   true,  {LISTEN_QMTP},    {FILE_MORERCPTHOSTS, FILE_COUNTERS}},
+	{ROLE_JOURNALD, "journald", "qmailq", "qmail", NULL, STAGE_JOURNAL, false,
+	 {LISTEN_SUBMIT}, {FILE_JOURNAL_DIR}},
+	{ROLE_SCHED, "sched", "qmails", "qmail", NULL, STAGE_QUEUE, false,
+	 {LISTEN_CONTROL}, {FILE_JOURNAL_DIR}},
+	{ROLE_BODY, "body", "qmailb", "qmail", "bodyprocs", STAGE_QUEUE, false,
+	 {0}, {FILE_JOURNAL_DIR}},
+	{ROLE_REMOTE, "remote", "qmailr", "qmail", "remoteprocs", STAGE_QUEUE, false,
+	 {0}, {0}},
+	{ROLE_LSPAWN, "lspawn", NULL, NULL, NULL, STAGE_QUEUE, false,
+	 {0}, {FILE_USERS_CDB}},
+	{ROLE_SMTPD, "smtpd", "qmaild", "nofiles", "smtpprocs", STAGE_QUEUE, true,
+	 {LISTEN_SMTP}, {FILE_MORERCPTHOSTS, FILE_COUNTERS}},
+	{ROLE_QMTPD, "qmtpd", "qmaild", "nofiles", "qmtpprocs", STAGE_QUEUE, true,
+	 {LISTEN_QMTP}, {FILE_MORERCPTHOSTS, FILE_COUNTERS}},
 };
+/* clang-format on */
 const unsigned role_specs_n = ARRAY_N(role_specs);
 
 const struct role_link role_links[] = {

@@ -16,12 +16,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define WIRE_SOCKET_BYTES (1024 * 1024)           /* a whole batch of parts; the kernel gives what it allows */
+/* a whole batch of parts; the kernel gives what it allows */
+#define WIRE_SOCKET_BYTES (1024 * 1024)
 
 bool spawn_privileged(void)
 {
 	unsigned inside = 0, outside = 0, count = 0;
-	FILE    *f;
+	FILE *f;
 
 	if (geteuid() != 0)
 		return false;
@@ -34,10 +35,11 @@ bool spawn_privileged(void)
 	return count > 1;
 }
 
-bool spawn_lookup(const struct role_spec *s, bool privileged, struct spawn_as *ret, struct buf *why)
+bool spawn_lookup(const struct role_spec *s, bool privileged, struct spawn_as *ret,
+		  struct buf *why)
 {
 	const struct passwd *pw;
-	const struct group  *gr;
+	const struct group *gr;
 
 	*ret = (struct spawn_as){0};
 	if (!privileged || !s->user)
@@ -54,12 +56,13 @@ bool spawn_lookup(const struct role_spec *s, bool privileged, struct spawn_as *r
 	return true;
 }
 
-/* In the child, between fork and exec: nothing but system calls, and the exit code says where. */
+/* In the child, between fork and exec: nothing but system calls, and the exit code says where.
+ */
 _Noreturn static void become(const char *path, const struct spawn_as *as, int sock)
 {
 	char *const argv[] = {(char *)path, (char *)"--child", NULL};
-	sigset_t    none;
-	int         null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	sigset_t none;
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
 	if (null < 0 || dup2(null, 0) < 0 || dup2(2, 1) < 0)
 		_exit(120);
@@ -68,7 +71,8 @@ _Noreturn static void become(const char *path, const struct spawn_as *as, int so
 		fd_cloexec(sock, false);
 	else if (dup2(sock, ROLE_START_FD) < 0)
 		_exit(120);
-	if (as->change && (setgroups(1, &as->gid) < 0 || setgid(as->gid) < 0 || setuid(as->uid) < 0))
+	if (as->change &&
+	    (setgroups(1, &as->gid) < 0 || setgid(as->gid) < 0 || setuid(as->uid) < 0))
 		_exit(121);
 	if (as->change && (getuid() != as->uid || geteuid() != as->uid || setuid(0) == 0))
 		_exit(121);
@@ -78,10 +82,11 @@ _Noreturn static void become(const char *path, const struct spawn_as *as, int so
 	_exit(122);
 }
 
-pid_t spawn_child(const char *bin_dir, const struct role_spec *s, const struct spawn_as *as, int *ret_sock)
+pid_t spawn_child(const char *bin_dir, const struct role_spec *s, const struct spawn_as *as,
+		  int *ret_sock)
 {
-	char  path[4096];
-	int   pair[2], size = WIRE_SOCKET_BYTES, saved;
+	char path[4096];
+	int pair[2], size = WIRE_SOCKET_BYTES, saved;
 	pid_t pid;
 
 	if (snprintf(path, sizeof path, "%s/quire-%s", bin_dir, s->name) >= (int)sizeof path)

@@ -29,33 +29,33 @@
 
 enum child_state { CHILD_NONE, CHILD_STARTED, CHILD_READY };
 struct child {
-	struct start           *st;
+	struct start *st;
 	const struct role_spec *spec;
-	uint32_t                index;
-	enum child_state        state;
-	pid_t                   pid;              /* 0: none */
-	struct wire             wire;
-	bool                    wired, draining, wanted;
-	struct timer            again;
-	uint64_t                wait_ms, since_ms;
-	char                    name[32];
+	uint32_t index;
+	enum child_state state;
+	pid_t pid; /* 0: none */
+	struct wire wire;
+	bool wired, draining, wanted;
+	struct timer again;
+	uint64_t wait_ms, since_ms;
+	char name[32];
 };
 
 enum stopping { RUNNING, STOP_FRONT, STOP_SCHED, STOP_REST };
 struct start {
 	const struct start_options *o;
-	struct loop     *loop;
-	struct control  *control;
+	struct loop *loop;
+	struct control *control;
 	struct listeners listeners;
-	struct buf       packed, why;
-	char             home[4096], bin[4096];
-	int              home_fd, run_fd, submit_fd, control_fd, counters_fd;
+	struct buf packed, why;
+	char home[4096], bin[4096];
+	int home_fd, run_fd, submit_fd, control_fd, counters_fd;
 	struct counters *counters;
-	bool             privileged, accepting;
-	enum stopping    stopping;
-	int              exit_code;
-	struct child     children[CHILDREN_MAX];
-	unsigned         children_n;
+	bool privileged, accepting;
+	enum stopping stopping;
+	int exit_code;
+	struct child children[CHILDREN_MAX];
+	unsigned children_n;
 };
 
 static void start_child(struct child *c);
@@ -69,10 +69,11 @@ static void say_ready(struct start *st, const char *line)
 		log_note("odd", "nobody waits for us to be ready", NULL);
 }
 
-static void refuse(struct start *st, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void refuse(struct start *st, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 static void refuse(struct start *st, const char *fmt, ...)
 {
-	char    line[2048];
+	char line[2048];
 	va_list ap;
 
 	va_start(ap, fmt);
@@ -88,7 +89,7 @@ static void refuse(struct start *st, const char *fmt, ...)
 
 struct told {
 	struct start *st;
-	char          first[1024];
+	char first[1024];
 };
 
 static void on_told(void *ctx, bool error, struct span text)
@@ -103,16 +104,17 @@ static void on_told(void *ctx, bool error, struct span text)
 /* A good snapshot, or NULL with the first thing that is wrong in st->why. */
 static struct control *read_control(struct start *st)
 {
-	struct told     told = {.st = st};
+	struct told told = {.st = st};
 	struct control *c = control_new();
-	char            dir[4200];
-	int             err;
+	char dir[4200];
+	int err;
 
 	snprintf(dir, sizeof dir, "%s/control", st->home);
 	buf_clear(&st->why);
 	err = control_load(c, dir, &st->why);
 	if (err < 0) {
-		snprintf(told.first, sizeof told.first, "%.*s: %s", SPAN_ARG(buf_span(&st->why)), strerror(-err));
+		snprintf(told.first, sizeof told.first, "%.*s: %s",
+			 SPAN_ARG(buf_span(&st->why)), strerror(-err));
 	} else if (control_validate(c, on_told, &told) == 0) {
 		return c;
 	}
@@ -145,9 +147,10 @@ static void on_wire_lost(struct wire *w)
 {
 	struct child *c = w->ctx;
 
-	c->wired = false;                         /* its end is told by SIGCHLD */
+	c->wired = false; /* its end is told by SIGCHLD */
 	if (c->pid && !c->draining && !c->st->stopping)
-		kill(c->pid, SIGKILL);            /* alive without its wire: it could not be told anything */
+		/* alive without its wire: it could not be told anything */
+		kill(c->pid, SIGKILL);
 }
 
 static int open_below(struct start *st, const char *name)
@@ -158,18 +161,21 @@ static int open_below(struct start *st, const char *name)
 static bool tell_file(struct start *st, int sock, uint32_t kind)
 {
 	struct msg_file m = {.kind = kind};
-	int             fd = -1;
-	bool            ok;
+	int fd = -1;
+	bool ok;
 
 	switch ((enum file_kind)kind) {
-	case FILE_JOURNAL_DIR:   fd = openat(st->home_fd, "journal/0", O_RDONLY | O_DIRECTORY | O_CLOEXEC); break;
-	case FILE_USERS_CDB:     fd = open_below(st, "users/cdb"); break;
+	case FILE_JOURNAL_DIR:
+		fd = openat(st->home_fd, "journal/0", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		break;
+	case FILE_USERS_CDB: fd = open_below(st, "users/cdb"); break;
 	case FILE_MORERCPTHOSTS: fd = open_below(st, "control/morercpthosts.cdb"); break;
-	case FILE_COUNTERS:      fd = fcntl(st->counters_fd, F_DUPFD_CLOEXEC, 0); break;
-	case FILES:              unreachable();
+	case FILE_COUNTERS: fd = fcntl(st->counters_fd, F_DUPFD_CLOEXEC, 0); break;
+	case FILES: unreachable();
 	}
 	if (fd < 0)
-		return true;                      /* not there: the process knows what that means */
+		/* not there: the process knows what that means */
+		return true;
 	ok = wire_write_now(sock, MSG_FILE, &m, sizeof m, SPAN_NONE, fd);
 	close(fd);
 	return ok;
@@ -180,13 +186,17 @@ static bool tell_listeners(struct start *st, int sock, const struct role_spec *s
 	for (unsigned k = 0; k < ARRAY_N(s->listeners); k++) {
 		struct msg_listener m = {.kind = s->listeners[k]};
 
-		if (m.kind == LISTEN_SUBMIT && !wire_write_now(sock, MSG_LISTENER, &m, sizeof m, SPAN_NONE, st->submit_fd))
+		if (m.kind == LISTEN_SUBMIT &&
+		    !wire_write_now(sock, MSG_LISTENER, &m, sizeof m, SPAN_NONE, st->submit_fd))
 			return false;
-		if (m.kind == LISTEN_CONTROL && !wire_write_now(sock, MSG_LISTENER, &m, sizeof m, SPAN_NONE, st->control_fd))
+		if (m.kind == LISTEN_CONTROL &&
+		    !wire_write_now(sock, MSG_LISTENER, &m, sizeof m, SPAN_NONE,
+				    st->control_fd))
 			return false;
 		for (unsigned i = 0; i < st->listeners.n; i++)
 			if (st->listeners.v[i].kind == m.kind &&
-			    !wire_write_now(sock, MSG_LISTENER, &m, sizeof m, SPAN_NONE, st->listeners.v[i].fd))
+			    !wire_write_now(sock, MSG_LISTENER, &m, sizeof m, SPAN_NONE,
+					    st->listeners.v[i].fd))
 				return false;
 	}
 	return true;
@@ -195,7 +205,8 @@ static bool tell_listeners(struct start *st, int sock, const struct role_spec *s
 static bool are_linked(uint8_t a, uint8_t b)
 {
 	for (unsigned i = 0; i < role_links_n; i++)
-		if ((role_links[i].a == a && role_links[i].b == b) || (role_links[i].a == b && role_links[i].b == a))
+		if ((role_links[i].a == a && role_links[i].b == b) ||
+		    (role_links[i].a == b && role_links[i].b == a))
 			return true;
 	return false;
 }
@@ -206,14 +217,16 @@ static bool tell_peers(struct child *c, int sock)
 	struct start *st = c->st;
 
 	for (unsigned i = 0; i < st->children_n; i++) {
-		struct child   *p = &st->children[i];
-		struct msg_peer to_c = {p->spec->kind, p->index}, to_p = {c->spec->kind, c->index};
-		int             pair[2];
-		bool            ok;
+		struct child *p = &st->children[i];
+		struct msg_peer to_c = {p->spec->kind, p->index},
+				to_p = {c->spec->kind, c->index};
+		int pair[2];
+		bool ok;
 
 		if (p == c || !p->wired || !are_linked(c->spec->kind, p->spec->kind))
 			continue;
-		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) <
+		    0)
 			return false;
 		ok = wire_write_now(sock, MSG_PEER, &to_c, sizeof to_c, SPAN_NONE, pair[0]);
 		close(pair[0]);
@@ -247,9 +260,10 @@ static void retell_control(struct child *c)
 
 static bool tell_everything(struct child *c, int sock)
 {
-	struct start   *st = c->st;
-	struct msg_home home = {.privileged = st->privileged, .index = c->index,
-	                        .count = role_procs(c->spec, st->control)};
+	struct start *st = c->st;
+	struct msg_home home = {.privileged = st->privileged,
+				.index = c->index,
+				.count = role_procs(c->spec, st->control)};
 
 	if (!wire_write_now(sock, MSG_HOME, &home, sizeof home, span_str(st->home), -1) ||
 	    !tell_control(st, sock) || !tell_listeners(st, sock, c->spec))
@@ -281,13 +295,14 @@ static void on_again(struct timer *t)
 
 static void start_child(struct child *c)
 {
-	struct start   *st = c->st;
+	struct start *st = c->st;
 	struct spawn_as as;
-	int             sock;
-	pid_t           pid;
+	int sock;
+	pid_t pid;
 
 	check(!c->pid);
-	/* The old wire may still be telling its loss; wait for it: a wire is armed at most once. */
+	/* The old wire may still be telling its loss; wait for it: a wire is armed at most
+	 * once. */
 	if (c->wired) {
 		timer_set(st->loop, &c->again, 1);
 		return;
@@ -310,11 +325,12 @@ static void start_child(struct child *c)
 	if (c->spec->front)
 		counters_clear(st->counters, counters_column(c->spec->kind, c->index));
 	if (!tell_everything(c, sock)) {
-		close(sock);                      /* it died; SIGCHLD comes */
+		close(sock); /* it died; SIGCHLD comes */
 		return;
 	}
 	fd_nonblock(sock);
-	wire_init(&c->wire, st->loop, sock, c->name, handlers, ARRAY_N(handlers), on_wire_lost, c);
+	wire_init(&c->wire, st->loop, sock, c->name, handlers, ARRAY_N(handlers), on_wire_lost,
+		  c);
 	c->wired = true;
 }
 
@@ -397,8 +413,8 @@ static bool belongs(const struct child *c, enum stopping step)
 	switch (step) {
 	case STOP_FRONT: return c->spec->front;
 	case STOP_SCHED: return c->spec->kind == ROLE_SCHED;
-	case STOP_REST:  return true;
-	case RUNNING:    return false;
+	case STOP_REST: return true;
+	case RUNNING: return false;
 	}
 	unreachable();
 }
@@ -472,7 +488,7 @@ static void on_death(struct start *st, struct child *c, int status)
 
 static void reap(struct start *st)
 {
-	int   status;
+	int status;
 	pid_t pid;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
@@ -486,7 +502,7 @@ static void replace_front(struct start *st)
 {
 	for (unsigned i = 0; i < role_specs_n; i++) {
 		const struct role_spec *s = &role_specs[i];
-		bool                    upper = false;
+		bool upper = false;
 
 		if (!s->front)
 			continue;
@@ -507,7 +523,8 @@ static void replace_front(struct start *st)
 
 			c->wanted = true;
 			if (!c->pid)
-				start_child(c); /* else: still draining since the last HUP; its end starts it */
+				/* else: still draining since the last HUP; its end starts it */
+				start_child(c);
 		}
 	}
 }
@@ -518,7 +535,8 @@ static void on_hup(struct start *st)
 
 	if (!c || !use_control(st, c)) {
 		control_free(c);
-		log_note("event", "control files not reread", "why", st->accepting ? "the line above" : "not up yet", NULL);
+		log_note("event", "control files not reread", "why",
+			 st->accepting ? "the line above" : "not up yet", NULL);
 		return;
 	}
 	for (unsigned i = 0; i < st->children_n; i++)
@@ -541,7 +559,7 @@ static void on_signal(void *ctx, int signo)
 
 	switch (signo) {
 	case SIGCHLD: reap(st); break;
-	case SIGHUP:  on_hup(st); break;
+	case SIGHUP: on_hup(st); break;
 	case SIGALRM: on_alrm(st); break;
 	default:
 		if (st->stopping) {
@@ -558,7 +576,7 @@ static void on_signal(void *ctx, int signo)
 static bool find_bin(struct start *st)
 {
 	ssize_t n = readlink("/proc/self/exe", st->bin, sizeof st->bin - 1);
-	char   *slash;
+	char *slash;
 
 	if (n < 0)
 		return false;
@@ -574,7 +592,7 @@ static bool find_bin(struct start *st)
 static bool take_home(struct start *st)
 {
 	char pid[32];
-	int  lock;
+	int lock;
 
 	if (!realpath(st->o->home, st->home)) {
 		refuse(st, "home %s: %s", st->o->home, strerror(errno));
@@ -582,7 +600,9 @@ static bool take_home(struct start *st)
 	}
 	st->home_fd = open(st->home, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (st->home_fd < 0 || faccessat(st->home_fd, "control", F_OK, 0) < 0) {
-		refuse(st, "%s is not a home of quire: no control directory (quire init makes one)", st->home);
+		refuse(st,
+		       "%s is not a home of quire: no control directory (quire init makes one)",
+		       st->home);
 		return false;
 	}
 	st->run_fd = openat(st->home_fd, "run", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -592,7 +612,10 @@ static bool take_home(struct start *st)
 	}
 	lock = openat(st->run_fd, "start.pid", O_RDWR | O_CREAT | O_CLOEXEC, 0644);
 	if (lock < 0 || flock(lock, LOCK_EX | LOCK_NB) < 0) {
-		refuse(st, errno == EWOULDBLOCK ? "%s: quire is running already" : "%s/run/start.pid can't be locked", st->home);
+		refuse(st,
+		       errno == EWOULDBLOCK ? "%s: quire is running already"
+					    : "%s/run/start.pid can't be locked",
+		       st->home);
 		return false;
 	}
 	snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
@@ -628,8 +651,8 @@ static bool open_all(struct start *st)
 int start_run(const struct start_options *o)
 {
 	static const int signos[] = {SIGTERM, SIGINT, SIGHUP, SIGALRM, SIGCHLD, 0};
-	struct start    *st = mem_new(sizeof *st);
-	int              code;
+	struct start *st = mem_new(sizeof *st);
+	int code;
 
 	st->o = o;
 	st->control_fd = st->submit_fd = -1;
@@ -641,9 +664,11 @@ int start_run(const struct start_options *o)
 		refuse(st, "/proc is needed to find our programs");
 	else if (take_home(st) && open_all(st)) {
 		st->privileged = spawn_privileged();
-		st->loop = loop_new(LOOP_EPOLL, 0); /* a handful of events a day: the plain one */
+		/* a handful of events a day: the plain one */
+		st->loop = loop_new(LOOP_EPOLL, 0);
 		if (!st->privileged)
-			log_note("home", st->home, "event", "all processes run as one user", NULL);
+			log_note("home", st->home, "event", "all processes run as one user",
+				 NULL);
 		loop_signals(st->loop, signos, on_signal, st);
 		start_stage(st, STAGE_JOURNAL);
 		loop_run(st->loop);

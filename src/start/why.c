@@ -3,7 +3,7 @@
 bool why_not(struct buf *why, const char *fmt, ...)
 {
 	va_list ap;
-	bool    all;
+	bool all;
 
 	buf_clear(why);
 	va_start(ap, fmt);
