@@ -1,7 +1,7 @@
 # Everything that is tested.  Each runner ends in "N passed, N failed" on a line of its own; the
 # last line of `make check` is their sum.
 
-.PHONY: deps deps-test peers check asan soak demo bench lint fmt
+.PHONY: deps deps-test peers sim check asan soak demo bench lint fmt
 deps:
 	@tools/install-deps build
 deps-test:
@@ -15,6 +15,10 @@ asan: deps-test
 	@tests/run asan $(BUILD)
 soak: deps-test peers
 	@tests/run soak $(BUILD)
+# make sim SEED=n repeats one world
+SEED ?= 1
+sim: $(BUILD)/sim
+	$(BUILD)/sim --seeds 1 --seed $(SEED)
 demo: peers
 	@$(MAKE) --no-print-directory -s -j2 all BUILD=$(BUILD)
 	@tools/demo $(BUILD)

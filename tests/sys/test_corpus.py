@@ -72,7 +72,7 @@ def main():
     joe, ann = a.user_maildir("joe"), b.user_maildir("ann")
     a.start()
     b.start()
-    mails = lab.corpus(int(os.environ.get("QUIRE_CORPUS", 61)))
+    mails = lab.corpus(6046 if "QUIRE_SOAK" in os.environ else 61)
     strange = [(b"bare\rCR\r\r\n.\n..dots\nno end", True), (b"\n", True), (b"", False), (b"Subject: x\n\n" + b"y" * 5000 + b"\n", True),
                (bytes(range(256)) * 3, False), (b"x\n" * 400000, True)]
     bodies = [(m, True) for _, m in mails] + strange

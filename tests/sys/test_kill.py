@@ -20,7 +20,7 @@ SETTLED_SECONDS = 1.0   # outcomedelay is 50 ms; the rest is this machine's busi
 def main():
     lab.enter()
     report, dice = lab.Report(), lab.seed()
-    total = int(os.environ.get("QUIRE_KILL_MESSAGES", 5000 if "asan" not in str(lab.BUILD) else 1500))
+    total = int(os.environ.get("QUIRE_KILL_MESSAGES", 50000 if "QUIRE_SOAK" in os.environ else 1500 if "asan" in str(lab.BUILD) else 5000))
     dns = lab.NameServer({"b.example": "@ MX 12801 mx\nmx A 127.0.0.3\n", "a.example": "@ MX 10 mx\nmx A 127.0.0.2\n"})
     a, b = lab.Host("a.example", "127.0.0.2"), lab.Host("b.example", "127.0.0.3")
     a.control("resolvers", "127.0.0.1")
