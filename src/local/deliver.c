@@ -41,6 +41,8 @@ static bool enter_home(struct delivery *d)
 	char        home[PATH_LEN];
 	struct stat st;
 
+	if (!span_starts(d->job->home, SPAN("/")))  /* we stand in the home of the job before */
+		return report_fail(d->report, 'Z', "Unable to switch to home: not an absolute name. (#4.3.5)\n");
 	if (!span_to_cstr(d->job->home, home, sizeof(home)))
 		return report_fail(d->report, 'Z', "Unable to switch to home: name too long. (#4.3.0)\n");
 	if (chdir(home) < 0 || stat(".", &st) < 0)

@@ -176,6 +176,7 @@ static void job_free(struct lspawn *ls, struct job *j)
 	ls->jobs_n--;
 	check(b->jobs > 0);
 	b->jobs--;
+	b->since_ms = clock_mono_ms();            /* sched may have more of it under way */
 	body_drop_if_done(ls, b);
 }
 
@@ -332,7 +333,7 @@ static void on_death(struct op *op, int res, unsigned flags)
 	siginfo_t      si = {0};
 	char           pid[24], status[24];
 
-	if (waitid(P_PIDFD, (id_t)w->pidfd, &si, WEXITED | WNOHANG) < 0 || si.si_pid == 0) {
+	if (waitid(P_PIDFD, (id_t)w->pidfd, &si, WEXITED | WNOHANG) == 0 && si.si_pid == 0) {
 		loop_poll(w->ls->loop, &w->death, w->pidfd, POLLIN);
 		return;                           /* woken for nothing */
 	}
@@ -506,7 +507,8 @@ static void sweep_workers(struct lspawn *ls, uint64_t now)
 	list_each(&ls->workers, l) {
 		struct worker *w = owner_of(l, struct worker, link);
 
-		if (is_idle(w) && now - w->idle_since_ms >= WORKER_IDLE_MS)
+		if (is_idle(w) && (now - w->idle_since_ms >= WORKER_IDLE_MS ||
+		                   ls->workers_n - ls->ending_n > ls->limit))
 			worker_end(w);
 		if (w->job && now - w->job->since_ms >= JOB_MS_MAX) {
 			worker_end(w);
@@ -587,7 +589,7 @@ static void on_deliver(struct wire *w, struct wire_in *in)
 	struct body              *b;
 	struct job               *j;
 
-	if (!is_current(ls, w))
+	if (!is_current(ls, w) || ls->draining)   /* sched takes it back when we are gone */
 		return;
 	j = pool_get(&ls->job_pool);
 	b = j ? body_of(ls, m->handle) : NULL;
@@ -831,8 +833,10 @@ static void on_control(struct role *r)
 	pump(ls);
 }
 
+/* What is closed here must not be closed again when the next one comes (mail/role.h). */
 static void on_file(struct role *r, uint32_t kind, int fd)
 {
+	r->files[kind] = -1;
 	if (kind == FILE_USERS_CDB)
 		use_cdb(r->ctx, fd);
 	else

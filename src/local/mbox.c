@@ -152,7 +152,7 @@ bool mbox_deliver(struct span file, const struct letter *l, unsigned lock_s, str
 
 	if (!span_to_cstr(file, path, sizeof(path)))
 		return report_fail(r, 'Z', "Unable to open mbox file: name too long. (#4.2.1)\n");
-	fd = open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_CREAT | O_CLOEXEC, MBOX_MODE);
+	fd = open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CREAT | O_CLOEXEC, MBOX_MODE);
 	if (fd < 0)
 		return report_fail(r, 'Z', "Unable to open %s: %s. (#4.2.1)\n", path, strerror(errno));
 	lock = lock_within(fd, lock_s);

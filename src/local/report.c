@@ -17,8 +17,8 @@ void report_fini(struct report *r)
 
 static void add(struct report *r, const char *fmt, va_list ap)
 {
-	if (!buf_vfmt(&r->text, fmt, ap) && !buf_add(&r->text, SPAN("\n")))
-		r->text.n = REPORT_CUT;           /* so full that report_close() cuts it anyway */
+	if (!buf_vfmt(&r->text, fmt, ap) && !buf_add(&r->text, SPAN(REPORT_TOO_LONG)))
+		r->text.n = REPORT_SHOWN;
 }
 
 bool report_fail(struct report *r, char letter, const char *fmt, ...)

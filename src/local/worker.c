@@ -1,8 +1,11 @@
 /* worker - see worker.h.
  *
- * Between fork and the first job: every descriptor of lspawn is closed, the signals are as in
- * a new process, the identity is the user's and cannot change back, and nobody may look into
- * the process (it was root's memory once). */
+ * Between fork and the first job: every descriptor of lspawn is closed, its handlers of signals
+ * are gone, the identity is the user's and cannot change back, and nobody may look into the
+ * process (it was root's memory once).  It executes nothing; who adds that must call
+ * role_signals_default() first.
+ *
+ * A worker whose lspawn died finishes the delivery at hand, and then finds nobody to tell. */
 #include "local/worker.h"
 
 #include <errno.h>
@@ -197,14 +200,18 @@ static _Noreturn void run(const char *quire_home)
 	}
 }
 
+/* What role.h ignores stays ignored: a delivery that systemd's TERM to the whole group would
+   break off would be done again.  A file beyond RLIMIT_FSIZE is an error, not a crash. */
 static void reset_signals(void)
 {
-	sigset_t none;
+	static const int quiet[] = {SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGXFSZ};
+	sigset_t         none;
 
 	sigemptyset(&none);
 	for (int signo = 1; signo < NSIG; signo++)
 		signal(signo, SIG_DFL);           /* refused for some; those have no handlers */
-	signal(SIGPIPE, SIG_IGN);
+	for (size_t i = 0; i < ARRAY_N(quiet); i++)
+		signal(quiet[i], SIG_IGN);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
