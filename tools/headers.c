@@ -125,11 +125,15 @@ struct taker {
 	struct buf     *list;
 };
 
+/* ""@"." is nobody once it is whole: an empty recipient would only bounce. */
 static void take_recipient(void *ctx, const struct mailbox *m)
 {
 	struct taker *t = ctx;
+	size_t        before = t->list->n;
 
-	if (!rewrite_mailbox(t->h->rw, m, t->list) || !buf_add_byte(t->list, '\0'))
+	if (!rewrite_mailbox(t->h->rw, m, t->list))
+		t->h->full = true;
+	else if (t->list->n > before && !buf_add_byte(t->list, '\0'))
 		t->h->full = true;
 }
 
