@@ -283,6 +283,12 @@ static int ring_new(struct io_uring *ring)
 
 		error = io_uring_queue_init_params(SQ_ENTRIES, ring, &p);
 	}
+	if (error < 0)
+		return error;
+	/* lspawn forks workers of other users: they must not write our orders to the kernel. */
+	error = io_uring_ring_dontfork(ring);
+	if (error < 0)
+		io_uring_queue_exit(ring);
 	return error;
 }
 
