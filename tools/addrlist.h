@@ -2,9 +2,9 @@
  *
  * Taken: mailboxes with and without angle brackets, groups, source routes, comments (nested),
  * quoted strings, domain literals, folded lines, any bytes of 8 bits; between two words a comma
- * may be missing (docs/qmail.md); a stray dot or at sign at the end of an address is not of it.
- * Addresses come out as the envelope has them: no quotes, no backslashes, no comments, and never
- * with NUL, CR or LF.  "<>" names nobody. */
+ * may be missing (docs/qmail.md 3.14); a stray dot or at sign at the end of an address is not
+ * of it.  Addresses come out as the envelope has them: no quotes, no backslashes, no comments,
+ * and never with NUL, CR or LF.  "<>" names nobody. */
 #ifndef TOOLS_ADDRLIST_H
 #define TOOLS_ADDRLIST_H
 
@@ -28,7 +28,7 @@ struct rewrite {
 	struct span domain;                       /* for domains without a dot */
 	struct span plus;                         /* for a domain that ends in '+' */
 };
-/* docs/qmail.md: the address, made whole.  false: b is full. */
+/* docs/qmail.md 3.13: the address, made whole.  false: b is full. */
 bool rewrite_mailbox(const struct rewrite *rw, const struct mailbox *m, struct buf *b) must_use;
 
 #endif

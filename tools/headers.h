@@ -3,7 +3,7 @@
  * headers_end() says where the header ends while its bytes are still coming in; headers_read()
  * then walks the fields: it collects the recipients that they name, leaves out what must not be
  * sent (Bcc, Resent-Bcc, Return-Path, Content-Length) and sees what is missing.  All other
- * fields stay byte for byte and in their order.  docs/qmail.md. */
+ * fields stay byte for byte and in their order.  docs/qmail.md 3.11, 3.15. */
 #ifndef TOOLS_HEADERS_H
 #define TOOLS_HEADERS_H
 

@@ -1,8 +1,8 @@
 /* qmail_queue - the old way in: a message on one descriptor, its envelope on another.
  *
- * docs/qmail.md.  The message is read to its end of file, then the envelope to its last NUL;
- * both may be pipes, sockets or files, and of any size: nothing is held but what the socket
- * takes at once.  Nothing is printed; the exit code says everything. */
+ * docs/qmail.md 3.1 to 3.9.  The message is read to its end of file, then the envelope to its
+ * last NUL; both may be pipes, sockets or files, and of any size: nothing is held but what the
+ * socket takes at once.  Nothing is printed; the exit code says everything. */
 #ifndef TOOLS_QMAIL_QUEUE_H
 #define TOOLS_QMAIL_QUEUE_H
 

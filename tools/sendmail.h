@@ -1,7 +1,7 @@
 /* sendmail - the command by which programs of every origin send mail.
  *
  * sendmail_options.c reads the command line, sendmail.c does what it asks for.  Options and
- * rules are qmail's (docs/qmail.md).  The body streams; only the header is held. */
+ * rules are qmail's (docs/qmail.md 3.10 to 3.21).  The body streams; the header is held. */
 #ifndef TOOLS_SENDMAIL_H
 #define TOOLS_SENDMAIL_H
 

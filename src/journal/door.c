@@ -301,7 +301,7 @@ static void on_bytes(struct stream *st, struct span *in)
 	struct span   what;
 
 	if (g->complete) {
-		(void)span_cut(in, in->n);        /* docs/qmail.md: ignored */
+		(void)span_cut(in, in->n);        /* docs/qmail.md 3.2: ignored */
 		return;
 	}
 	while (in->n > 0 && pay(g) && !g->complete)
@@ -381,7 +381,7 @@ static void guest_free(struct guest *g)
 		loop_defer(d->loop, &d->seat, PHASE_WORK);
 }
 
-/* docs/qmail.md: who is named in the line. */
+/* docs/qmail.md 4.1: who is named in the line. */
 static bool add_received(struct guest *g)
 {
 	char who[32];

@@ -14,7 +14,7 @@
 #define DOOR_ACTIVE_MAX  128                /* of all users: each holds up to 0.6 MiB of body */
 #define DOOR_UID_WAITING 200                      /* more are refused */
 #define DOOR_WAITING_MAX 1000                     /* of all users: each holds a descriptor */
-#define DOOR_TIME_MS     (24ull * 3600 * 1000) /* docs/qmail.md: at most a day */
+#define DOOR_TIME_MS     (24ull * 3600 * 1000) /* docs/qmail.md 3.3: at most a day */
 
 #define DOOR_NO_ALIAS UINT32_MAX
 

@@ -1,4 +1,4 @@
-/* deliver - one mail to one local recipient, as qmail-local does it.  dot-qmail(5), docs/qmail.md.
+/* deliver - one mail to one local recipient, as qmail-local does it (docs/qmail.md 14).
  *
  * Straight blocking code that runs as the recipient's user, in a process of its own (worker.c):
  * it changes the working directory to the user's home and leaves it there.  What was done

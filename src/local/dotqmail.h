@@ -1,6 +1,6 @@
 /* dotqmail - which file tells what to do with a mail, and what its lines mean.  dot-qmail(5).
  *
- * Names and lines only: no descriptors, so the fuzzer can have it.  docs/qmail.md.
+ * Names and lines only: no descriptors, so the fuzzer can have it.  docs/qmail.md 14.3, 14.4.
  *
  * Names: ".qmail" dash E, then for every '-' in E from the right ".qmail" dash E-up-to-it
  * "default", at last ".qmail" dash "default".  E is the extension in lower case with every '.'

@@ -35,7 +35,7 @@
 #include "mail/role.h"
 #include "mail/users.h"
 
-#define CONCURRENCY_DEFAULT 10                    /* docs/qmail.md: concurrencylocal */
+#define CONCURRENCY_DEFAULT 10                    /* docs/qmail.md 1.4: concurrencylocal */
 #define CONCURRENCY_MAX     4096                  /* processes; more is a mistake in a file */
 #define JOBS_MAX            (2 * CONCURRENCY_MAX) /* sched asks for no more than it was told */
 #define BODIES_MAX          (2 * JOBS_MAX)        /* some have come before their jobs */
@@ -46,7 +46,7 @@
 #define SWEEP_MS            2000
 #define QUIT_MS             10
 #define BODY_WAIT_MS        300000                /* a job whose body never comes */
-#define JOB_MS_MAX          86400000              /* docs/qmail.md: a day for one delivery */
+#define JOB_MS_MAX          86400000              /* docs/qmail.md 14.14: a day for one */
 #define TAIL_MAX            (sizeof(struct msg_result) + MSG_PAD8(REPORT_SHOWN))
 
 static_check(REPORT_SHOWN <= RESULT_TEXT_MAX);
@@ -257,7 +257,7 @@ static void job_ready(struct lspawn *ls, struct job *j)
 		return job_done(ls, j, 'Z', SPAN("Message has a wrong body. (#4.3.0)\n"));
 	if (!j->has_host)
 		return job_done(ls, j, 'D', SPAN("Sorry, address must include host name. (#5.1.3)\n"));
-	if (j->local.n == 0)                      /* docs/qmail.md: the address for trash */
+	if (j->local.n == 0)                      /* docs/qmail.md 13.7: for trash */
 		return job_done(ls, j, 'K', SPAN_NONE);
 	if (ls->cdb_bad)
 		return users_trouble(ls, j, USERS_BAD_CDB);

@@ -9,7 +9,7 @@
 #include "local/letter.h"
 #include "local/report.h"
 
-#define MBOX_LOCK_S 30                            /* docs/qmail.md */
+#define MBOX_LOCK_S 30                            /* docs/qmail.md 14.8 */
 
 bool mbox_deliver(struct span file, const struct letter *l, unsigned lock_s, struct report *r) must_use;
 

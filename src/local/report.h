@@ -8,7 +8,7 @@
 
 #include "core/buf.h"
 
-#define REPORT_SHOWN     3000                     /* docs/qmail.md: a longer text is cut ... */
+#define REPORT_SHOWN     3000                     /* docs/qmail.md 14.12: more is cut ... */
 #define REPORT_CUT       2966                     /* ... to so much, and REPORT_TOO_LONG follows */
 #define REPORT_TOO_LONG  "\nError report too long, sorry.\n"
 #define REPORT_MAX       16384                    /* several addresses and file names */
@@ -28,7 +28,7 @@ bool report_fail(struct report *r, char letter, const char *fmt, ...)
 void report_add(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Cuts the text at its first NUL and to REPORT_SHOWN bytes. */
 void report_close(struct report *r);
-/* True where another try may help: a full disk, a missing file server (docs/qmail.md). */
+/* True where another try may help: a full disk, a missing file server (docs/qmail.md 14.13). */
 bool error_is_temporary(int error);
 
 #endif

@@ -27,7 +27,7 @@
 #include "local/forward.h"
 
 #define WORKER_SOCK_FD 3
-#define WORKER_UMASK   077                        /* docs/qmail.md */
+#define WORKER_UMASK   077                        /* docs/qmail.md 14.14 */
 
 struct job_head {
 	uint32_t n[WORKER_WORDS];

@@ -1,4 +1,4 @@
-/* bounce - the text of a failure notice (QSBMF).  docs/qmail.md.
+/* bounce - the text of a failure notice (QSBMF).  docs/qmail.md 11.
  *
  * Only the text in front of the copy is made here; the copy is the queued message itself. */
 #ifndef MAIL_BOUNCE_H

@@ -1,5 +1,5 @@
 /* cdb - see the header.  The format is the classic one: 256 pointers, records, hash tables;
- * docs/qmail.md. */
+ * docs/qmail.md E. */
 #include "mail/cdb.h"
 
 #include "core/file.h"

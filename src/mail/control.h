@@ -3,8 +3,8 @@
  * A snapshot holds the bytes of every file in control/ (except *.cdb).  start reads and
  * validates it and sends it packed to its children; tools load it from the directory.  All
  * accessors work on the snapshot.  qmail's own files keep qmail's three parsers, with a warning
- * where qmail would silently ignore something (docs/qmail.md); new ones are strict: what
- * they would ignore is an error that names file and line. */
+ * where qmail would silently ignore something (docs/qmail.md 1.1, 1.6); new ones are strict:
+ * what they would ignore is an error that names file and line. */
 #ifndef MAIL_CONTROL_H
 #define MAIL_CONTROL_H
 

@@ -1,6 +1,6 @@
 /* control_known - every file of control/ that means something to us.
  *
- * qmail's own come first, with qmail's defaults (docs/qmail.md); ours follow, each with the
+ * qmail's own come first, with qmail's defaults (docs/qmail.md 1.4); ours follow, each with the
  * reason of its limits. */
 #include "mail/control.h"
 

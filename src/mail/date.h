@@ -1,4 +1,4 @@
-/* date - "21 Nov 2026 01:40:50 -0000" and ctime's form, UTC.  docs/qmail.md. */
+/* date - "21 Nov 2026 01:40:50 -0000" and ctime's form, UTC.  docs/qmail.md 4.8. */
 #ifndef MAIL_DATE_H
 #define MAIL_DATE_H
 

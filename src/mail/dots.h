@@ -1,4 +1,4 @@
-/* dots - the body of SMTP DATA, in and out.  RFC 5321 4.5.2, 2.3.8; docs/qmail.md.
+/* dots - the body of SMTP DATA, in and out.  RFC 5321 4.5.2, 2.3.8; docs/qmail.md 5.10, 9.19.
  *
  * In: CR LF becomes LF, a leading dot of a line goes, only CR LF . CR LF ends; a bare LF is
  * BODY_BARE_LF; a CR not followed by LF is data.  Out: LF becomes CR LF, dots are stuffed after

@@ -1,13 +1,13 @@
 /* header - what a server must see of a message as it streams by, and a walker for tools.
  *
  * The scanner counts hops: header lines that begin with "received" or "delivered", any case
- * (docs/qmail.md), up to the first empty line.  Input has LF line ends. */
+ * (docs/qmail.md 4.5), up to the first empty line.  Input has LF line ends. */
 #ifndef MAIL_HEADER_H
 #define MAIL_HEADER_H
 
 #include "core/span.h"
 
-#define HOPS_MAX 100                              /* docs/qmail.md: 100 is refused */
+#define HOPS_MAX 100                              /* docs/qmail.md 4.5: 100 is refused */
 
 struct hops {
 	uint32_t count;

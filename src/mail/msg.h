@@ -178,7 +178,7 @@ struct msg_result {                               /* text_n bytes follow, padded
 	/* 1: the site asked us to slow down; 2: it could not be reached */
 	uint8_t  slow;
 };
-/* docs/qmail.md: 5000 bytes of server reply, and our words */
+/* docs/qmail.md 9.12: 5000 bytes of server reply, and our words */
 #define RESULT_TEXT_MAX 6000
 #define MSG_PAD8(n)     (((n) + 7u) & ~7u)
 

@@ -13,7 +13,7 @@ struct netstring {
 	uint64_t left;                            /* content bytes still to come */
 	uint64_t max;                             /* longest content allowed */
 	uint8_t  digits, phase;
-	bool     lenient;                         /* leading zeros pass (docs/qmail.md) */
+	bool     lenient;                         /* leading zeros pass (docs/qmail.md 6.4) */
 };
 enum netstring_event { NETSTRING_MORE, NETSTRING_LENGTH /* head complete, ->left known */,
                        NETSTRING_BYTES /* *ret: some content */, NETSTRING_END /* comma seen */,

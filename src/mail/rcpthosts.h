@@ -1,4 +1,4 @@
-/* rcpthosts - for which domains mail is taken, and from where for all.  docs/qmail.md.
+/* rcpthosts - for which domains mail is taken, and from where for all.  docs/qmail.md 7.
  *
  * Without a rcpthosts file nothing is relayed (qmail would relay everything).  An address
  * without '@' is always allowed.  morercpthosts.cdb is asked only if rcpthosts exists. */

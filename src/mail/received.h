@@ -1,4 +1,4 @@
-/* received - the trace lines that we write.  docs/qmail.md; RFC 3848 for the protocol names. */
+/* received - the trace lines that we write.  docs/qmail.md 4.1, 4.2; protocols: RFC 3848. */
 #ifndef MAIL_RECEIVED_H
 #define MAIL_RECEIVED_H
 

@@ -1,5 +1,5 @@
 /* route - where a recipient goes: rewriting, local or remote; and routes for a host.
- * docs/qmail.md has the order of the rules. */
+ * docs/qmail.md 8 has the order of the rules. */
 #ifndef MAIL_ROUTE_H
 #define MAIL_ROUTE_H
 

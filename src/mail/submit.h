@@ -5,13 +5,13 @@
  *
  *   "quire-submit 1\n"
  *   the body         chunks: u32 little endian n (1 .. SUBMIT_CHUNK_MAX), n bytes; n = 0 ends it
- *   the envelope     as on qmail-queue's descriptor 1 (docs/qmail.md):
+ *   the envelope     as on qmail-queue's descriptor 1 (docs/qmail.md 3.2):
  *                    "F" sender "\0" { "T" recipient "\0" } "\0"
  *
  * and is answered by one netstring, after which the server closes:
  *
  *   "K" id           queued: durable, and the number that log and queue show
- *   "Z" code SP text temporary; code is qmail-queue's exit code (docs/qmail.md)
+ *   "Z" code SP text temporary; code is qmail-queue's exit code (docs/qmail.md 3.4)
  *   "D" code SP text permanent
  *
  * An answer may come before the end (a limit, a bad byte).  An end of file before the

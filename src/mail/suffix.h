@@ -1,5 +1,5 @@
 /* suffix - the keys under which a domain is looked up in rcpthosts, virtualdomains and routes:
- * "a.b.c", ".b.c", ".c"; docs/qmail.md. */
+ * "a.b.c", ".b.c", ".c"; docs/qmail.md 7.1. */
 #ifndef MAIL_SUFFIX_H
 #define MAIL_SUFFIX_H
 

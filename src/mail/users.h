@@ -1,4 +1,4 @@
-/* users - whose mail is it: users/cdb, then the password file.  docs/qmail.md. */
+/* users - whose mail is it: users/cdb, then the password file.  docs/qmail.md 13. */
 #ifndef MAIL_USERS_H
 #define MAIL_USERS_H
 

@@ -1,4 +1,4 @@
-/* users_compile - users/assign into users/cdb; docs/qmail.md has the records byte by byte.
+/* users_compile - users/assign into users/cdb; docs/qmail.md E has the records byte by byte.
  *
  *   =local:user:uid:gid:home:dash:ext:      exactly this local part
  *   +begin:user:uid:gid:home:dash:pre:      every local part that begins so

@@ -25,8 +25,8 @@
 #include "mail/netstring.h"
 #include "mail/rcpthosts.h"
 
-#define QMTP_MESSAGE_MAX   2000000009ull          /* docs/qmail.md: what the classic server reads */
-#define QMTP_ADDR_MAX      999                    /* docs/qmail.md: 1000 bytes are refused, suffix included */
+#define QMTP_MESSAGE_MAX   2000000009ull          /* docs/qmail.md 6.4: qmail's limit */
+#define QMTP_ADDR_MAX      999                    /* docs/qmail.md 6.3, with the suffix */
 #define QMTP_FLIGHT_MAX    64                     /* packages complete and not answered */
 #define QMTP_RCPTS_MAX     4000000                /* in one package, taken or not: a byte each is kept */
 #define QMTP_RCPTLIST_MAX  (256 * 1024 * 1024)    /* the recipient list's length */

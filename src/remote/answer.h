@@ -1,9 +1,9 @@
 /* answer - the replies of an SMTP server, put together from whatever pieces come.
  *
  * Three digits, then SP, '-' (more lines follow) or the end of the line; RFC 5321 4.2.1.  The
- * code of the first line counts (docs/qmail.md).  The text is what the bounce will quote: all
- * lines, each ended by LF, up to ANSWER_TEXT_MAX.  What is no reply at all, or has no end, is
- * garbled: nothing that such a server says later can be believed. */
+ * code of the first line counts (docs/qmail.md 9.12).  The text is what the bounce will quote:
+ * all lines, each ended by LF, up to ANSWER_TEXT_MAX.  What is no reply at all, or has no end,
+ * is garbled: nothing that such a server says later can be believed. */
 #ifndef REMOTE_ANSWER_H
 #define REMOTE_ANSWER_H
 
@@ -11,7 +11,7 @@
 
 #define ANSWER_LINE_MAX  4096                     /* RFC 5321 4.5.3.1.5 asks for 512 */
 #define ANSWER_LINES_MAX 1000                     /* of one reply: it must end some day */
-#define ANSWER_TEXT_MAX  5000                     /* docs/qmail.md: kept of a reply */
+#define ANSWER_TEXT_MAX  5000                     /* docs/qmail.md 9.12: kept of a reply */
 
 enum answer_event { ANSWER_MORE, ANSWER_OK, ANSWER_GARBLED };
 

@@ -13,8 +13,8 @@
  *   a kept connection lost, or closed by 421, before
  *     it answered anything of this task                    the same host, on a fresh connection
  *
- * qmail stays with the first host that can be connected (docs/qmail.md); we go on as long as
- * no server can have taken the message.  With no host left, the last one's trouble is the
+ * qmail stays with the first host that can be connected (docs/qmail.md 9.9); we go on as long
+ * as no server can have taken the message.  With no host left, the last one's trouble is the
  * result, a deferral: nothing that happens before MAIL fails a message for good. */
 #ifndef REMOTE_ATTEMPT_H
 #define REMOTE_ATTEMPT_H

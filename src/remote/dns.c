@@ -1,8 +1,8 @@
 /* dns - see the header.
  *
  * What is believed of an answer: the answer section, followed from the name that was asked for
- * through its CNAMEs.  Additional records are not used (docs/qmail.md), nor is anything else
- * that was not asked for. */
+ * through its CNAMEs.  Additional records are not used (docs/qmail.md 9.3), nor is anything
+ * else that was not asked for. */
 #include "remote/dns.h"
 
 #include <ldns/ldns.h>

@@ -1,8 +1,9 @@
 /* dns - DNS packets: one question out, one answer in.  The one module that knows ldns.
  *
- * Names are used as they are given (docs/qmail.md): labels are the bytes between the dots, no
- * escapes; a trailing dot is allowed.  Inside, a name is its wire form in lower case, so that two
- * names are the same if their bytes are.  Nothing here waits or remembers: see resolver.h. */
+ * Names are used as they are given (docs/qmail.md 9.7): labels are the bytes between the dots,
+ * no escapes; a trailing dot is allowed.  Inside, a name is its wire form in lower case, so
+ * that two names are the same if their bytes are.  Nothing here waits or remembers: see
+ * resolver.h. */
 #ifndef REMOTE_DNS_H
 #define REMOTE_DNS_H
 
@@ -13,7 +14,7 @@
 #define DNS_QUERY_MAX   512                       /* a question is far smaller */
 #define DNS_EDNS_SIZE   1232                      /* fits every path unfragmented */
 #define DNS_RECORDS_MAX 64                        /* taken of one answer; nobody needs more exchangers */
-#define DNS_CHAIN_MAX   10                        /* CNAMEs followed, docs/qmail.md */
+#define DNS_CHAIN_MAX   10                        /* CNAMEs followed, docs/qmail.md 9.7 */
 
 enum dns_type { DNS_A = 1, DNS_MX = 15, DNS_AAAA = 28 };
 

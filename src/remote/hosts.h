@@ -1,8 +1,8 @@
 /* hosts - what we remember of addresses: who did not answer, and how QMTP servers behave.
  *
- * An address that timed out twice is not tried for an hour or so (docs/qmail.md); every other
- * end of an attempt to connect clears that.  It is a memory, not a register: bounded, and the
- * entry unused for longest makes place. */
+ * An address that timed out twice is not tried for an hour or so (docs/qmail.md 9.10); every
+ * other end of an attempt to connect clears that.  It is a memory, not a register: bounded, and
+ * the entry unused for longest makes place. */
 #ifndef REMOTE_HOSTS_H
 #define REMOTE_HOSTS_H
 

@@ -3,7 +3,7 @@
  *   1. control/qmtproutes and control/smtproutes: the domain, each .suffix, the empty key; at each
  *      of these steps qmtproutes first.  A relay by name is resolved by its addresses only, and
  *      nothing is cut off: whoever routes to himself means it.  An empty relay: go on below.
- *   2. an address literal, or a bare IPv4 address (docs/qmail.md): that address.
+ *   2. an address literal, or a bare IPv4 address (docs/qmail.md 9.2): that address.
  *   3. MX records by preference, equal ones shuffled; none: the domain's own addresses.  A
  *      preference of MXPS marks a host for QMTP.  "." alone: takes no mail (RFC 7505).
  *   4. If we are among them, only those with lower preferences stay (RFC 5321 5.1).
@@ -44,7 +44,7 @@ struct mx_list {
 	struct mx_host host[];
 };
 
-/* 12800 <= p <= 13055 and p mod 16 == 1: QMTP (docs/qmail.md). */
+/* 12800 <= p <= 13055 and p mod 16 == 1: QMTP (docs/qmail.md 9.6). */
 bool mxps_is_qmtp(uint16_t preference);
 /* By preference, then by dice; addresses of one name stay as they were. */
 void mx_order(struct mx_host *host, unsigned n);

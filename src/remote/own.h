@@ -2,7 +2,7 @@
  *
  * A wildcard stands for the addresses of the interfaces as they are now (looked up again when
  * older than OWN_KEEP_MS), for all of 127.0.0.0/8, and for the unspecified address, which
- * reaches whoever listens on this host (docs/qmail.md). */
+ * reaches whoever listens on this host (docs/qmail.md 9.5). */
 #ifndef REMOTE_OWN_H
 #define REMOTE_OWN_H
 

@@ -1,6 +1,6 @@
 /* talk_qmtp - see the header.
  *
- *   package = ns(LF message) ns(sender) ns(ns(rcpt1) ns(rcpt2) ...)        docs/qmail.md
+ *   package = ns(LF message) ns(sender) ns(ns(rcpt1) ns(rcpt2) ...)        docs/qmail.md 9.20
  *
  * The message's length is known before its bytes are: a source that gives fewer or more than it
  * promised leaves no way to go on, and the package is never completed. */
@@ -87,7 +87,7 @@ static void defer_packages(struct talk_qmtp *t, const char *why)
 }
 
 /* Tasks with recipients that no package was begun for.  Where the connection had worked before,
- * a whole one may try again; else its turn is over: the host was reached (docs/qmail.md). */
+ * a whole one may try again; else its turn is over: it reached the host (docs/qmail.md 9.9). */
 static void give_waiting_back(struct talk_qmtp *t, const char *why)
 {
 	struct link *l;

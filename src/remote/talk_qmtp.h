@@ -6,11 +6,11 @@
  * come, and takes the tasks off `finished` after each call.  A finished task that is not settled
  * has sent nothing yet on a connection that had worked: it may go on a fresh one.
  *
- * Servers that answer once a package instead of once a recipient exist (docs/qmail.md).  As long
- * as we have not seen a host answer two recipients properly, nothing is sent behind a package
- * with several: an answer can never be taken for another package's.  A host whose answers end
- * early is `manners` QMTP_SHORT, to be remembered by the owner, and gets packages with one
- * recipient; answers that did not come are deferrals.
+ * Servers that answer once a package instead of once a recipient exist (docs/qmail.md 9.22).
+ * As long as we have not seen a host answer two recipients properly, nothing is sent behind a
+ * package with several: an answer can never be taken for another package's.  A host whose
+ * answers end early is `manners` QMTP_SHORT, to be remembered by the owner, and gets packages
+ * with one recipient; answers that did not come are deferrals.
  *
  * An answer to a package that has not left yet, an answer nobody asked for, and what is no
  * netstring end the talk: what the server said before stands, the rest is deferred. */

@@ -32,7 +32,7 @@ static uint32_t concurrency(const struct control *c, const char *name, uint64_t 
 	return n < JOBS_MAX / 2 ? (uint32_t)n : JOBS_MAX / 2;
 }
 
-/* Queued recipients stay where they were sent to, as in qmail (docs/qmail.md). */
+/* Queued recipients stay where they were sent to, as in qmail (docs/qmail.md 10.8). */
 void plan_control(struct plan *p, const struct control *c)
 {
 	rewriter_free(p->rewriter);

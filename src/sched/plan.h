@@ -32,7 +32,7 @@
 #define OUTCOMES_MAX       ((size_t)8 << 30)
 /* Where nobody says how much this machine has */
 #define PLAN_MEMORY        (1ull << 30)
-/* docs/qmail.md: trouble injecting a bounce */
+/* docs/qmail.md 11.5: trouble injecting a bounce */
 #define BOUNCE_AGAIN_S     123
 /* After a replay: a bounce that the last sched asked for may be on its way yet */
 #define BOUNCE_REPLAY_S    10

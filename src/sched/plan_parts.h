@@ -37,7 +37,7 @@ void     dispatch(struct plan *p);
 bool     dispatch_may_start(const struct plan *p);
 /* Frees the job, not its run */
 void     dispatch_ended(struct plan *p, struct job *j, enum lane_news news);
-/* docs/qmail.md: the schedule */
+/* docs/qmail.md 10.1: the schedule */
 uint64_t retry_time(uint64_t birth_s, uint64_t now_s, enum channel ch);
 /* Wall time -> a second of the wheel */
 uint32_t due_of_wall(const struct plan *p, uint64_t wall_us);
@@ -64,7 +64,7 @@ bool outcome_seen(struct plan *p, const struct record *r, const struct state_vie
 void notice_send(struct plan *p, struct message *m);
 void notice_later(struct plan *p, struct message *m, uint64_t wait_s);
 
-/* Log lines: LF becomes '/', other bytes below 33 or above 126 and '%' become '_' (docs/qmail.md). */
+/* docs/qmail.md 12.2: LF becomes '/', other bytes below 33 or above 126 and '%' become '_'. */
 struct span log_safe(struct buf *b, struct span s);
 
 #endif

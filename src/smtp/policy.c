@@ -71,7 +71,7 @@ struct policy_peer policy_peer(const struct policy *p, const struct ip *ip,
 	return peer;
 }
 
-/* Addresses are compared whole and as "@domain", case folded.  docs/qmail.md. */
+/* Addresses are compared whole and as "@domain", case folded.  docs/qmail.md 5.9. */
 bool policy_sender_is_bad(const struct policy *p, struct span sender)
 {
 	size_t at = span_rfind(sender, '@');
@@ -88,7 +88,7 @@ static bool is_own(const struct policy *p, const struct policy_peer *peer, const
 	static const uint8_t nowhere[16];
 
 	if (memcmp(ip->b, nowhere, ip->family == 4 ? 4 : 16) == 0)
-		return true; /* 0.0.0.0 and :: are this host (docs/qmail.md) */
+		return true; /* 0.0.0.0 and :: are this host (docs/qmail.md 5.8) */
 	if (peer->local.family != 0 && ip_eq(ip, &peer->local))
 		return true;
 	for (unsigned i = 0; i < p->own_n; i++)

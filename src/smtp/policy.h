@@ -12,7 +12,7 @@
 #include "mail/rcpthosts.h"
 #include "mail/reply.h"
 
-#define POLICY_ADDR_MAX 899                       /* docs/qmail.md: longer is refused with 555 */
+#define POLICY_ADDR_MAX 899                       /* docs/qmail.md 5.6: longer is 555 */
 #define POLICY_OWN_MAX  256                       /* addresses of this host that we remember */
 
 struct policy {

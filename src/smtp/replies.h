@@ -1,9 +1,9 @@
 /* replies - everything quire-smtpd can say, in one list (replies.c has codes and words).
  *
- * Codes and classes are qmail's where qmail has one (docs/qmail.md); enhanced codes are RFC 2034's
- * and RFC 3463's.  The greeting, the answers to HELO and EHLO, and 354 have none (RFC 2034 4).
- * What carries a name or a number (greeting, HELO, EHLO, the acceptance) is written by the
- * functions below. */
+ * Codes and classes are qmail's where qmail has one (docs/qmail.md 5.1); enhanced codes are
+ * RFC 2034's and RFC 3463's.  The greeting, the answers to HELO and EHLO, and 354 have none
+ * (RFC 2034 4).  What carries a name or a number (greeting, HELO, EHLO, the acceptance) is written
+ * by the functions below. */
 #ifndef SMTP_REPLIES_H
 #define SMTP_REPLIES_H
 

@@ -92,7 +92,7 @@ static enum smtp_verdict await_command(struct smtp *s, struct span *in)
 	unreachable();
 }
 
-/* docs/qmail.md: a HELO name is shown only if it says more than the host's; names are not
+/* docs/qmail.md 4.2: a HELO name is shown only if it says more than the host's; names are not
  * looked up, so the host is always "unknown". */
 static void put_received(struct smtp *s)
 {

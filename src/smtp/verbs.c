@@ -10,7 +10,7 @@ typedef const struct reply *handler(struct smtp *s, struct span arg);
 static handler on_helo, on_ehlo, on_mail, on_rcpt, on_data, on_rset, on_noop, on_vrfy, on_help,
 	on_quit;
 
-/* qmail's liberties are kept: no HELO is needed, and MAIL may be said again (docs/qmail.md). */
+/* qmail's liberties are kept: no HELO is needed, MAIL may be said again (docs/qmail.md 5.2). */
 static const struct verb {
 	const char *name;
 	unsigned    phases;                       /* where it is legal */

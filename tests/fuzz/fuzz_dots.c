@@ -1,5 +1,5 @@
 /* fuzz_dots - a DATA body: cut anywhere it decodes to the same; what is encoded has no bare CR
- * or LF, ends once, and decodes to what docs/qmail.md says. */
+ * or LF, ends once, and decodes to what docs/qmail.md 9.19 says. */
 #include "core/buf.h"
 #include "mail/dots.h"
 

@@ -1,5 +1,4 @@
-/* addr: quoting out, paths in (cut at every byte), literals, VERP; the tables of docs/qmail.md.
- */
+/* addr: quoting out, paths in (cut at every byte), literals, VERP; docs/qmail.md B, C. */
 #include "mail/addr.h"
 #include "mail/ip.h"
 #include "tests/unit/mail_test.h"

@@ -1,5 +1,5 @@
-/* control: the three readers of docs/qmail.md, sets and maps, the snapshot on its way between
- * processes, and everything that control_validate() has to say. */
+/* control: the three readers (docs/qmail.md 1.1), sets and maps, the snapshot on its way
+ * between processes, and everything that control_validate() has to say. */
 #include "core/file.h"
 #include "mail/control.h"
 #include "tests/unit/mail_test.h"

@@ -1,4 +1,4 @@
-/* dots: the table of RFC 5321 4.5.2 and of docs/qmail.md, in and out, cut at every byte, and
+/* dots: RFC 5321 4.5.2 and docs/qmail.md 5.10 to 5.12, 9.19, in and out, cut at every byte, and
  * the way out and back in for bodies made of the bytes that matter. */
 #include "core/rand.h"
 #include "mail/dots.h"

@@ -210,7 +210,7 @@ static void virtual_domains_are_rewritten_when_loaded(void **state)
 	assert_span(fake_rcpt(&f.deliveries[1], 0), "nobody@here.example");
 }
 
-/* Due times after birth when every try is quick: docs/qmail.md. */
+/* Due times after birth when every try is quick: docs/qmail.md 10.1. */
 static void follow_schedule(const char *const *rcpt, const uint64_t *due, unsigned n)
 {
 	uint64_t born;

@@ -1,4 +1,4 @@
-/* rcpthosts: the rules of docs/qmail.md with and without the database, and relayclients. */
+/* rcpthosts: the rules of docs/qmail.md 7 with and without the database, and relayclients. */
 #include "mail/cdb.h"
 #include "mail/rcpthosts.h"
 #include "tests/unit/mail_test.h"

@@ -1,4 +1,4 @@
-/* received: both lines of docs/qmail.md, and that no peer can write a line of its own. */
+/* received: both lines (docs/qmail.md 4.1, 4.2), and that no peer can write one of its own. */
 #include "mail/received.h"
 #include "tests/unit/mail_test.h"
 

@@ -1,4 +1,4 @@
-/* route: the table of docs/qmail.md for rewriting, bounces' prefix, and routes for a host. */
+/* route: the table of docs/qmail.md 8 for rewriting, bounces' prefix, and routes for a host. */
 #include "mail/route.h"
 #include "tests/unit/mail_test.h"
 
