@@ -1,4 +1,4 @@
-/* What any user of the host may say to run/submit.  Whole and cut in two must give the same
+/* fuzz_submit - what any user of the host may say to run/submit.  Whole and cut in two must give the same
  * events, and no event may hand out more than came in. */
 #include "mail/submit.h"
 
