@@ -6,6 +6,7 @@
  *   the body is copied as it comes
  *   the envelope: the sender, the recipients of the command line, with -t those of the header
  *
+ * The socket is made after the header was read: it can't take the number of a closed descriptor 0.
  * Nothing is queued before the last recipient was said, so every failure leaves nothing. */
 #include "tools/sendmail.h"
 
@@ -376,8 +377,6 @@ static int do_send(const struct sendmail_options *o, uint32_t wait_ms)
 	struct local local;
 	int          code;
 
-	if (fcntl(0, F_GETFD) < 0)                /* the socket would be 0, and read as the message */
-		return fatal(LATER, o, "can't read the message: %s", strerror(errno));
 	clock_refresh();
 	local_init(&local);
 	code = find_local(&local, o);

@@ -86,7 +86,7 @@ static void refuses_what_is_no_list(void **state)
 {
 	static const struct span cases[] = {
 		{ "joe)", 4 }, { "(joe", 4 }, { "(joe\\", 5 }, { "\"joe", 4 }, { "\"joe\\", 5 }, { "<joe", 4 },
-		{ "joe>", 4 }, { "<a b>", 5 }, { "<a,b>", 5 }, { "<a<b>>", 6 }, { "joe@[1.2", 8 }, { "[1.2]", 5 },
+		{ "joe>", 4 }, { "<a b>", 5 }, { "<a,b>", 5 }, { "<@r:a,b@c>", 10 }, { "<a<b>>", 6 }, { "joe@[1.2", 8 }, { "[1.2]", 5 },
 		{ "joe [1.2]", 9 }, { "joe]", 4 }, { "joe\\", 4 }, { "jo\0e", 4 }, { "\"jo\0e\"", 6 },
 		{ "\"jo\\\ne\"", 7 }, { "\"jo\re\"", 6 }, { "jo\\\ne", 5 },
 	};

@@ -241,6 +241,17 @@ static void closed_descriptors_are_54(void **state)
 	assert_int_equal(qmail_queue(fake.home, -1, m, FAKE_WAIT_MS), SUBMIT_READ);
 	assert_int_equal(qmail_queue(fake.home, m, -1, FAKE_WAIT_MS), SUBMIT_READ);
 	close(m);
+
+	/* The number of a closed one is the next to be given out: to the socket. */
+	char *big = test_calloc(1, 2 * SUBMIT_CHUNK_MAX);
+	int   closed;
+
+	m = readable(FILE_, span_of(big, 2 * SUBMIT_CHUNK_MAX), &open_end);
+	closed = dup(m);
+	close(closed);
+	assert_int_equal(qmail_queue(fake.home, m, closed, FAKE_WAIT_MS), SUBMIT_READ);
+	close(m);
+	test_free(big);
 	m = open("/tmp", O_RDONLY);              /* can't be read */
 	assert_int_equal(qmail_queue(fake.home, m, m, FAKE_WAIT_MS), SUBMIT_READ);
 	close(m);
