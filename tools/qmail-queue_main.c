@@ -16,8 +16,9 @@ static void on_alarm(int number)
 static int help(void)
 {
 	return puts("usage: qmail-queue <message 1<envelope\n"
-	            "Queues the message on descriptor 0 with the envelope on descriptor 1; all arguments\n"
-	            "but a lone --help or --version are ignored.  The home is $QUIRE_HOME, else /var/qmail.") < 0;
+	            "Queues the message on descriptor 0 with the envelope on descriptor 1; all\n"
+	            "arguments but a lone --help or --version are ignored.  The home is $QUIRE_HOME,\n"
+	            "else /var/qmail.") < 0;
 }
 
 int main(int argc, char **argv)

@@ -244,8 +244,11 @@ static int read_header(struct letter *m)
 {
 	struct headers *h = &m->headers;
 
-	if (!headers_read(h, span_until(buf_span(&m->text), m->header_n)))
-		return h->bad.n > 0 ? unparsable(m) : fatal(NEVER, m->o, "the header names too many recipients");
+	if (!headers_read(h, span_until(buf_span(&m->text), m->header_n))) {
+		if (h->bad.n > 0)
+			return unparsable(m);
+		return fatal(NEVER, m->o, "the header names too many recipients");
+	}
 	if (h->has_return_path && !m->o->sender) {
 		buf_clear(&m->local->sender);
 		if (!buf_add(&m->local->sender, buf_span(&h->return_path)))
@@ -426,9 +429,10 @@ static int enter(const struct sendmail_options *o, const char *home)
 static int help(void)
 {
 	return printf("%s\n"
-	              "Queues the message on standard input for the recipients.  -t: for those in To, Cc and Bcc\n"
-	              "too; -f: who gets bounces; -F: the sender's name; -i: a lone dot is no end; -bs: speak SMTP;\n"
-	              "-bp: show the queue.  The home is $QUIRE_HOME, else /var/qmail.  --help, --version.\n",
+	              "Queues the message on standard input for the recipients.  -t: for those in To,\n"
+	              "Cc and Bcc too; -f: who gets bounces; -F: the sender's name; -i: a lone dot is\n"
+	              "no end; -bs: speak SMTP; -bp: show the queue.  The home is $QUIRE_HOME, else\n"
+	              "/var/qmail.  --help, --version.\n",
 	              usage) < 0;
 }
 
