@@ -4,12 +4,11 @@
 
 #include "core/acceptor.h"
 #include "core/clock.h"
-#include "core/file.h"
 #include "core/log.h"
 #include "core/pool.h"
-#include "core/sandbox.h"
 #include "core/stream.h"
 #include "journal/client.h"
+#include "mail/front.h"
 #include "mail/received.h"
 #include "qmtp/qmtp.h"
 
@@ -17,7 +16,6 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define FDS_BESIDES 256                           /* descriptors that are no connections */
 #define LISTENERS   ROLE_LISTENERS_MAX
 
 /* A package and its way to the journal. */
@@ -447,67 +445,38 @@ void qmtpd_free(struct qmtpd *d)
 
 /* ---- the process ---- */
 
-struct process {
-	struct loop  *loop;
-	struct qmtpd *qmtpd;
-};
-
-static void on_peer(struct role *r, uint32_t role, uint32_t index, int fd)
+static void *make(struct loop *l, const struct control *c, struct counters *counters,
+                  unsigned column, int morercpthosts_fd)
 {
-	struct process *p = r->ctx;
-
-	if (role == ROLE_JOURNALD && index == 0)
-		qmtpd_attach(p->qmtpd, fd);
-	else
-		close(fd);
+	return qmtpd_new(l, c, counters, column, morercpthosts_fd);
 }
 
-static void on_over(void *ctx)
+static void attach(void *server, int journald_fd)
 {
-	struct process *p = ctx;
-
-	loop_stop(p->loop);
+	qmtpd_attach(server, journald_fd);
 }
 
-static void on_drain(struct role *r)
+static void listen_on(void *server, int fd)
 {
-	struct process *p = r->ctx;
-
-	qmtpd_drain(p->qmtpd, on_over, p);
+	qmtpd_listen(server, fd);
 }
 
-static const struct role_calls role_calls = {.peer = on_peer, .drain = on_drain};
-
-static void want_descriptors(const struct qmtp_policy *p)
+static void drain(void *server, void (*over)(void *ctx), void *ctx)
 {
-	uint64_t conns = p->conns_max < COUNTERS_MAX ? p->conns_max : COUNTERS_MAX;
-
-	if (!fd_raise_limit(conns + FDS_BESIDES))
-		log_note("odd", "RLIMIT_NOFILE is below concurrencyincoming", NULL);
+	qmtpd_drain(server, over, ctx);
 }
 
 void qmtpd_run(struct role *r)
 {
-	struct counters *counters = counters_map(r->files[FILE_COUNTERS]);
-	struct process   p = {0};
+	static const struct front front = {
+		.role = ROLE_QMTPD,
+		.listener = LISTEN_QMTP,
+		.recv_bufs = QMTPD_RECV_BUFS,
+		.make = make,
+		.attach = attach,
+		.listen = listen_on,
+		.drain = drain,
+	};
 
-	if (!counters)
-		role_trouble(r, "the table of connections is not ours");
-	if (control_me(r->control).n == 0)
-		role_trouble(r, "control/me: missing");
-	p.loop = loop_new(LOOP_AUTO, QMTPD_RECV_BUFS);
-	p.qmtpd = qmtpd_new(p.loop, r->control, counters, counters_column(ROLE_QMTPD, r->index),
-	                    r->files[FILE_MORERCPTHOSTS]);
-	want_descriptors(&p.qmtpd->policy);
-	sandbox_enter(SANDBOX_NET_SERVER, NULL);
-
-	role_watch(r, p.loop, &role_calls, &p);
-	for (unsigned i = 0; i < r->peers_n; i++)
-		on_peer(r, r->peers[i].role, r->peers[i].index, r->peers[i].fd);
-	for (unsigned i = 0; i < r->listeners_n; i++)
-		if (r->listeners[i].kind == LISTEN_QMTP)
-			qmtpd_listen(p.qmtpd, r->listeners[i].fd);
-	role_ready(r);
-	loop_run(p.loop);
-	log_flush();
+	front_run(r, &front);
 }

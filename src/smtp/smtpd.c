@@ -4,12 +4,11 @@
 
 #include "core/acceptor.h"
 #include "core/clock.h"
-#include "core/file.h"
 #include "core/log.h"
 #include "core/pool.h"
-#include "core/sandbox.h"
 #include "core/stream.h"
 #include "journal/client.h"
+#include "mail/front.h"
 #include "mail/received.h"
 #include "smtp/replies.h"
 #include "smtp/smtp.h"
@@ -18,7 +17,6 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define FDS_BESIDES 256                           /* descriptors that are no connections */
 #define LISTENERS   ROLE_LISTENERS_MAX
 
 /* A transaction: from MAIL to its answer. */
@@ -472,67 +470,38 @@ void smtpd_free(struct smtpd *d)
 
 /* ---- the process ---- */
 
-struct process {
-	struct loop  *loop;
-	struct smtpd *smtpd;
-};
-
-static void on_peer(struct role *r, uint32_t role, uint32_t index, int fd)
+static void *make(struct loop *l, const struct control *c, struct counters *counters,
+                  unsigned column, int morercpthosts_fd)
 {
-	struct process *p = r->ctx;
-
-	if (role == ROLE_JOURNALD && index == 0)
-		smtpd_attach(p->smtpd, fd);
-	else
-		close(fd);
+	return smtpd_new(l, c, counters, column, morercpthosts_fd);
 }
 
-static void on_over(void *ctx)
+static void attach(void *server, int journald_fd)
 {
-	struct process *p = ctx;
-
-	loop_stop(p->loop);
+	smtpd_attach(server, journald_fd);
 }
 
-static void on_drain(struct role *r)
+static void listen_on(void *server, int fd)
 {
-	struct process *p = r->ctx;
-
-	smtpd_drain(p->smtpd, on_over, p);
+	smtpd_listen(server, fd);
 }
 
-static const struct role_calls role_calls = {.peer = on_peer, .drain = on_drain};
-
-static void want_descriptors(const struct policy *p)
+static void drain(void *server, void (*over)(void *ctx), void *ctx)
 {
-	uint64_t conns = p->conns_max < COUNTERS_MAX ? p->conns_max : COUNTERS_MAX;
-
-	if (!fd_raise_limit(conns + FDS_BESIDES))
-		log_note("odd", "RLIMIT_NOFILE is below concurrencyincoming", NULL);
+	smtpd_drain(server, over, ctx);
 }
 
 void smtpd_run(struct role *r)
 {
-	struct counters *counters = counters_map(r->files[FILE_COUNTERS]);
-	struct process   p = {0};
+	static const struct front front = {
+		.role = ROLE_SMTPD,
+		.listener = LISTEN_SMTP,
+		.recv_bufs = SMTPD_RECV_BUFS,
+		.make = make,
+		.attach = attach,
+		.listen = listen_on,
+		.drain = drain,
+	};
 
-	if (!counters)
-		role_trouble(r, "the table of connections is not ours");
-	if (control_me(r->control).n == 0)
-		role_trouble(r, "control/me: missing");
-	p.loop = loop_new(LOOP_AUTO, SMTPD_RECV_BUFS);
-	p.smtpd = smtpd_new(p.loop, r->control, counters, counters_column(ROLE_SMTPD, r->index),
-	                    r->files[FILE_MORERCPTHOSTS]);
-	want_descriptors(&p.smtpd->policy);
-	sandbox_enter(SANDBOX_NET_SERVER, NULL);
-
-	role_watch(r, p.loop, &role_calls, &p);
-	for (unsigned i = 0; i < r->peers_n; i++)
-		on_peer(r, r->peers[i].role, r->peers[i].index, r->peers[i].fd);
-	for (unsigned i = 0; i < r->listeners_n; i++)
-		if (r->listeners[i].kind == LISTEN_SMTP)
-			smtpd_listen(p.smtpd, r->listeners[i].fd);
-	role_ready(r);
-	loop_run(p.loop);
-	log_flush();
+	front_run(r, &front);
 }
