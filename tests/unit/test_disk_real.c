@@ -21,7 +21,7 @@ static struct loop *loop;
 
 static int setup(enum loop_kind kind)
 {
-	strcpy(dir + sizeof(dir) - 7, "XXXXXX");
+	memcpy(dir + sizeof(dir) - 7, "XXXXXX", 6);
 	if (!mkdtemp(dir))
 		return -1;
 	loop = loop_new(kind, 0);
@@ -89,7 +89,7 @@ static char names[64];
 static void note_name(void *ctx, const char *name, uint64_t size)
 {
 	assert_int_equal(size, 5);
-	strcat(names, name);
+	snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s", name);
 }
 
 static void lists_files_only(void **state)

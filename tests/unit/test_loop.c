@@ -525,10 +525,19 @@ static void many_ops_in_one_pass(void **state)
 }
 
 static char order[64];
-static void note_a(struct timer *t) { strcat(order, "a"); }
-static void note_b(struct timer *t) { strcat(order, "b"); }
-static void note_c(struct timer *t) { strcat(order, "c"); loop_stop(loop); }
-static void again_at_once(struct timer *t) { strcat(order, "."); timer_set(loop, t, 0); }
+static void happened(char what)
+{
+	size_t n = strlen(order);
+
+	assert_true(n + 1 < sizeof(order));
+	order[n] = what;
+	order[n + 1] = '\0';
+}
+
+static void note_a(struct timer *t) { happened('a'); }
+static void note_b(struct timer *t) { happened('b'); }
+static void note_c(struct timer *t) { happened('c'); loop_stop(loop); }
+static void again_at_once(struct timer *t) { happened('.'); timer_set(loop, t, 0); }
 
 static void timers_fire_in_order_and_not_early(void **state)
 {
@@ -571,17 +580,17 @@ static void a_timer_for_now_does_not_hold_up_the_pass(void **state)
 static struct deferred work, commit, flush_d, late;
 static void run_work(struct deferred *d)
 {
-	strcat(order, "w");
+	happened('w');
 	loop_defer(loop, &commit, PHASE_COMMIT);
 	loop_defer(loop, &commit, PHASE_FLUSH);   /* once, where it was asked for first */
 }
 static void run_commit(struct deferred *d)
 {
-	strcat(order, "c");
+	happened('c');
 	loop_defer(loop, &late, PHASE_WORK);      /* that phase is over */
 }
-static void run_flush(struct deferred *d) { strcat(order, "f"); }
-static void run_late(struct deferred *d) { strcat(order, "l"); }
+static void run_flush(struct deferred *d) { happened('f'); }
+static void run_late(struct deferred *d) { happened('l'); }
 
 static void deferred_work_runs_by_phase(void **state)
 {
