@@ -4,7 +4,6 @@
  * reason of its limits. */
 #include "mail/control.h"
 
-#define K (INT64_C(1) << 10)
 #define M (INT64_C(1) << 20)
 #define G (INT64_C(1) << 30)
 #define DAY INT64_C(86400)
@@ -76,9 +75,10 @@ const struct setting settings[] = {
 	OUR_INT("outcomedelay", 50, 0, 10000, "sched"),
 	/* Bytes the queue in memory may take, 0: a share of the machine's. */
 	OUR_INT("queuememory", 0, 0, INT64_MAX, "sched"),
-	/* Powers of two: a position is split into segment and offset by a shift. */
-	OUR_INT("segmentsize", 64 * M, 64 * K, G, "journald"),
-	OUR_INT("ringsize", 16 * M, 64 * K, G, "journald"),
+	/* Powers of two: a position is split into segment and offset by a shift.  The smallest
+	 * that hold the largest record in one batch. */
+	OUR_INT("segmentsize", 64 * M, 8 * M, G, "journald"),
+	OUR_INT("ringsize", 16 * M, 8 * M, G, "journald"),
 	/* Above level 1 the ratio of mail hardly grows, and the time a message takes doubles.
 	 */
 	OUR_INT("zstdlevel", 1, -7, 19, "smtpd qmtpd journald"),

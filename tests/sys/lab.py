@@ -107,7 +107,7 @@ class Host:
         self.log = self.home / "run" / "log"
         self.quire("init", "--me", name, "--smtp", f"{ip}:{smtp}", "--qmtp", f"{ip}:{qmtp}")
         self.control("segmentsize", "8388608")
-        self.control("ringsize", "4194304")
+        self.control("ringsize", "8388608")
 
     def quire(self, verb, *args, check=True, **kw):
         argv = [str(bin_dir() / "quire"), verb, "--home", str(self.home), *args]

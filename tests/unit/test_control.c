@@ -184,7 +184,7 @@ static void defaults_and_limits_of_the_table(void **state)
 		{"databytes", "99999999999999999999", INT64_MAX},
 		{"zstdlevel", "-5\n", -5},         {"zstdlevel", "3\n", 3},
 		{"zstdlevel", NULL, 1},            {"concurrencyperip", "0\n", 0},
-		{"segmentsize", "65536\n", 65536}, {"ringsize", NULL, 16777216},
+		{"segmentsize", "8388608\n", 8388608}, {"ringsize", NULL, 16777216},
 	};
 
 	for (size_t i = 0; i < ARRAY_N(cases); i++) {
@@ -197,8 +197,8 @@ static void defaults_and_limits_of_the_table(void **state)
 		control_free(c);
 	}
 
-	struct control *c = with("segmentsize", "65536\n");
-	assert_int_equal(control_setting(c, "ringsize"), 65536);
+	struct control *c = with("segmentsize", "8388608\n");
+	assert_int_equal(control_setting(c, "ringsize"), 8388608);
 	control_free(c);
 }
 
@@ -406,10 +406,10 @@ static const struct {
 	{"zstdlevel", "-8\n", "E control/zstdlevel:1: \"-8\" is not a number from -7 to 19\n"},
 	{"shards", "1\n", ""},
 	{"shards", "2\n", "E control/shards:1: \"2\": only 1 is possible in this version\n"},
-	{"segmentsize", "131072\n", ""},
-	{"segmentsize", "70000\n", "E control/segmentsize:1: 70000 is not a power of two\n"},
+	{"segmentsize", "16777216\n", ""},
+	{"segmentsize", "9000000\n", "E control/segmentsize:1: 9000000 is not a power of two\n"},
 	{"segmentsize", "32768\n",
-	 "E control/segmentsize:1: \"32768\" is not a number from 65536 to 1073741824\n"},
+	 "E control/segmentsize:1: \"32768\" is not a number from 8388608 to 1073741824\n"},
 	{"ringsize", "134217728\n",
 	 "E control/ringsize:1: the ring is larger than a segment (control/segmentsize)\n"},
 	{"defaultdelivery", "\n", "E control/defaultdelivery:1: is empty\n"},
