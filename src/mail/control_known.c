@@ -87,8 +87,6 @@ const struct setting settings[] = {
 	OUR_INT("bodyprocs", 1, 1, 64, "start"),
 	OUR_INT("remoteprocs", 1, 1, 64, "start"),
 	OUR_INT("shards", 1, 1, 1, "start"),
-	/* Seconds that a failure may wait for others of its message to share one notice. */
-	OUR_INT("bouncewait", 300, 0, 7 * DAY, "sched"),
 	/* Bytes of the failed message that a notice returns, 0: all.  A limit keeps a flood of
 	 * large failures within the segments reserved for bounces. */
 	OUR_INT("bouncemaxbytes", M, 0, INT64_MAX, "sched body"),
