@@ -158,23 +158,27 @@ static int open_below(struct start *st, const char *name)
 	return openat(st->home_fd, name, O_RDONLY | O_CLOEXEC);
 }
 
+/* -1: not there; the process knows what that means. */
+static int open_file(struct start *st, uint32_t kind)
+{
+	switch ((enum file_kind)kind) {
+	case FILE_JOURNAL_DIR:
+		return openat(st->home_fd, "journal/0", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	case FILE_USERS_CDB: return open_below(st, "users/cdb");
+	case FILE_MORERCPTHOSTS: return open_below(st, "control/morercpthosts.cdb");
+	case FILE_COUNTERS: return fcntl(st->counters_fd, F_DUPFD_CLOEXEC, 0);
+	case FILES: break;
+	}
+	unreachable();
+}
+
 static bool tell_file(struct start *st, int sock, uint32_t kind)
 {
 	struct msg_file m = {.kind = kind};
-	int fd = -1;
+	int fd = open_file(st, kind);
 	bool ok;
 
-	switch ((enum file_kind)kind) {
-	case FILE_JOURNAL_DIR:
-		fd = openat(st->home_fd, "journal/0", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		break;
-	case FILE_USERS_CDB: fd = open_below(st, "users/cdb"); break;
-	case FILE_MORERCPTHOSTS: fd = open_below(st, "control/morercpthosts.cdb"); break;
-	case FILE_COUNTERS: fd = fcntl(st->counters_fd, F_DUPFD_CLOEXEC, 0); break;
-	case FILES: unreachable();
-	}
 	if (fd < 0)
-		/* not there: the process knows what that means */
 		return true;
 	ok = wire_write_now(sock, MSG_FILE, &m, sizeof m, SPAN_NONE, fd);
 	close(fd);
@@ -250,12 +254,20 @@ static bool tell_control(struct start *st, int sock)
 	return true;
 }
 
-static void retell_control(struct child *c)
+/* After a HUP: the new snapshot, and users/cdb, which qmail-newu may have made anew. */
+static void retell(struct child *c)
 {
 	struct span rest = buf_span(&c->st->packed), piece;
+	struct msg_file users = {.kind = FILE_USERS_CDB};
+	int fd;
 
 	while (control_piece(&rest, &piece))
 		wire_send(&c->wire, MSG_CONTROL, NULL, 0, piece);
+	if (c->spec->files[0] != FILE_USERS_CDB)
+		return;
+	fd = open_file(c->st, FILE_USERS_CDB);
+	if (fd >= 0)
+		wire_send_fd(&c->wire, MSG_FILE, &users, sizeof users, SPAN_NONE, fd);
 }
 
 static bool tell_everything(struct child *c, int sock)
@@ -534,14 +546,17 @@ static void on_hup(struct start *st)
 	struct control *c = st->accepting && !st->stopping ? read_control(st) : NULL;
 
 	if (!c || !use_control(st, c)) {
+		bool up = st->accepting && !st->stopping;
+
 		control_free(c);
-		log_note("event", "control files not reread", "why",
-			 st->accepting ? "the line above" : "not up yet", NULL);
+		log_line("quire-start: control files not reread: %.*s",
+			 SPAN_ARG(up ? buf_span(&st->why)
+				     : span_str(st->stopping ? "stopping" : "not up yet")));
 		return;
 	}
 	for (unsigned i = 0; i < st->children_n; i++)
 		if (st->children[i].wired && !st->children[i].spec->front)
-			retell_control(&st->children[i]);
+			retell(&st->children[i]);
 	replace_front(st);
 	log_note("event", "control files reread", NULL);
 }

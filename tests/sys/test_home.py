@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """quire init, start, stop, status, queue: what they do, and the one clear line when they can't."""
-import json
+import fcntl
 import os
 import pathlib
+import pwd
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -35,7 +37,6 @@ def main():
     report.ok(tree(a.home) == before and "kept" in again.stdout, "init never overwrites, and says what it kept")
     report.ok((a.home / "control/me").read_text() == "a.example\n", "init writes control/me")
     if lab.privileged():
-        import pwd
         for user in ("alias", "qmaild", "qmailq", "qmailb", "qmails", "qmailr"):
             report.ok(bool(pwd.getpwnam(user)), f"init as root made the user {user}")
     bad = subprocess.run([lab.bin_dir() / "quire", "init", "--home", lab.scratch / "x"], capture_output=True, text=True)
@@ -75,7 +76,6 @@ def main():
             users[name] = os.stat(f"/proc/{pid}").st_uid
             status = open(f"/proc/{pid}/status").read()
             users[name + " new privileges"] = "NoNewPrivs:\t1" not in status
-        import pwd
         wanted = {"quire-journald": "qmailq", "quire-sched": "qmails", "quire-body": "qmailb", "quire-remote": "qmailr",
                   "quire-smtpd": "qmaild", "quire-qmtpd": "qmaild"}
         for program, user in wanted.items():
@@ -85,7 +85,7 @@ def main():
 
     # A message that waits: the next hop refuses the connection.
     a.control("smtproutes", "far.example:127.0.0.9")
-    os.kill(a.start_pid(), 1)
+    os.kill(a.start_pid(), signal.SIGHUP)
     time.sleep(0.5)
     env = dict(os.environ, QUIRE_HOME=str(a.home))
     sent = subprocess.run([lab.bin_dir() / "sendmail", "-f", "me@a.example", "you@far.example"], input=b"Subject: wait\n\nx\n", env=env)
@@ -104,6 +104,21 @@ def main():
     report.ok("you@far.example" in a.quire("queue").stdout, "queue for people names the recipient")
     ident = entry.get("queue_id")
 
+    # users/cdb counts from the next HUP.
+    uid, gid = (pwd.getpwnam("alias").pw_uid, pwd.getpwnam("alias").pw_gid) if lab.privileged() else (os.getuid(), os.getgid())
+    box = a.user_maildir("other")
+    (a.home / "users/assign").write_text(f"=joe:alias:{uid}:{gid}:{a.home}/alias:-:other:\n.\n")
+    newu = subprocess.run([lab.bin_dir() / "qmail-newu"], env=env, capture_output=True, text=True)
+    report.ok(newu.returncode == 0, f"qmail-newu compiles users/assign {newu.stderr}")
+    os.kill(a.start_pid(), signal.SIGHUP)
+    time.sleep(0.5)
+    subprocess.run([lab.bin_dir() / "sendmail", "-f", "me@a.example", "joe@a.example"], input=b"Subject: cdb\n\nx\n", env=env, check=True)
+    for _ in range(100):
+        if lab.maildir(box):
+            break
+        time.sleep(0.1)
+    report.ok(len(lab.maildir(box)) == 1, "and after HUP joe's mail goes where it says")
+
     # Rebuilt from the journal: after stop, and after a kill; on the other loop as well.
     a.stop()
     report.ok(a.quire("stop", check=False).returncode == 100, "stop says when nothing runs")
@@ -120,7 +135,6 @@ def main():
     # The journal itself.
     journal = a.home / "journal" / "0"
     with open(journal / "lock", "a") as lock:
-        import fcntl
         fcntl.flock(lock, fcntl.LOCK_EX)
         start_fails(report, a, "in use", "a journal that somebody else has")
     segments = sorted(journal.glob("seg-*"))
