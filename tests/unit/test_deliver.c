@@ -1,5 +1,5 @@
-/* deliver: the golden cases of docs/qmail.md in a real home, with a forwarder that writes down
- * what it was asked for. */
+/* deliver: the golden cases of docs/qmail.md 14 in a real home, with a forwarder that writes
+ * down what it was asked for. */
 #include "tests/unit/local_test.h"
 
 #include "local/deliver.h"

@@ -1,4 +1,4 @@
-/* mbox: the golden case of docs/qmail.md, quoting, the lock, and what an error leaves. */
+/* mbox: the golden case of docs/qmail.md 14.8, quoting, the lock, and what an error leaves. */
 #include "tests/unit/local_test.h"
 
 #include "local/mbox.h"
