@@ -1,9 +1,14 @@
 # Everything that is tested.  Each runner ends in "N passed, N failed" on a line of its own; the
 # last line of `make check` is their sum.
 
-.PHONY: deps deps-test peers sim check asan soak demo bench lint fmt
+# The runners are Python; they leave nothing in the tree.
+export PYTHONDONTWRITEBYTECODE = 1
+
+.PHONY: deps deps-demo deps-test peers sim check asan soak demo bench lint fmt
 deps:
 	@tools/install-deps build
+deps-demo:
+	@tools/install-deps demo
 deps-test:
 	@tools/install-deps test
 peers: deps-test
@@ -11,7 +16,7 @@ peers: deps-test
 
 check: deps-test peers
 	@tests/run check $(BUILD)
-asan: deps-test
+asan: deps-test peers
 	@tests/run asan $(BUILD)
 soak: deps-test peers
 	@tests/run soak $(BUILD)
@@ -19,8 +24,9 @@ soak: deps-test peers
 SEED ?= 1
 sim: $(BUILD)/sim
 	$(BUILD)/sim --seeds 1 --seed $(SEED)
-demo: peers
-	@$(MAKE) --no-print-directory -s -j2 all BUILD=$(BUILD)
+demo: deps-demo
+	@tools/fetch-peers $(BUILD)/peers nsd
+	@$(MAKE) --no-print-directory -s -j$$(nproc) all BUILD=$(BUILD)
 	@tools/demo $(BUILD)
 bench: deps-test peers
 	@bench/run $(BUILD)
