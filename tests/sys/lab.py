@@ -21,7 +21,8 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("QUIRE_BUILD", TOP / "build"))
 if not BUILD.is_absolute():
     BUILD = TOP / BUILD
-PEERS = TOP / "build" / "peers" / "root"
+# The sanitizers' build lies below the one that has the peers.
+PEERS = next((d for d in (BUILD, BUILD.parent, TOP / "build") if (d / "peers").is_dir()), BUILD) / "peers" / "root"
 CORPUS = TOP / "tests" / "data" / "mail"
 ENTERED = "QUIRE_LAB"
 scratch = None
@@ -295,7 +296,7 @@ class QmtpClient:
 def corpus(limit=None):
     """[(name, bytes)]: the sample in the tree; the whole corpus where it was fetched and a limit is not met."""
     paths = sorted(CORPUS.glob("*.eml"))
-    whole = TOP / "build" / "peers" / "corpus"
+    whole = PEERS.parent / "corpus"
     if limit is not None and limit > len(paths) and whole.is_dir():
         paths = sorted(whole.glob("*.eml"))
     return [(p.name, p.read_bytes()) for p in (paths[:limit] if limit else paths)]
