@@ -532,7 +532,9 @@ static void sched_comes_again(void **state)
 	assert_int_equal(verdict(OUTCOME_DELIVERED, "did 1+0+0\n"), 1);
 	nest_maildir_has(&home, "alias/box", SPAN("Return-Path: <s@x>\nDelivered-To: joe@b.example\nnew"));
 	close(lock);
-	nothing_is_said(sched, 300);              /* the old job ended, for nobody */
+	nothing_is_said(sched, 300);              /* the old job ended, for nobody, and took only its own body */
+	deliver_of(2, 1, 3, "joe@b.example");
+	assert_int_equal(verdict(OUTCOME_DELIVERED, "did 1+0+0\n"), 2);
 
 	int old = sched;                          /* replaced while the old one is still there */
 
@@ -681,9 +683,10 @@ static void as_the_user(void **state)
 		skip();
 	user_home("n", NOBODY);
 	user_home("d", DAEMON);
+	/* d: n's group; g: n's user and another group */
 	snprintf(assign, sizeof(assign), "=n:nobody:%d:%d:%s/n:::\n=d:daemon:%d:%d:%s/d:::\n=r:root:0:0:%s/n:::\n"
-	         "=other:daemon:%d:%d:%s/n:::\n=f:nobody:%d:%d:%s/d:::\n.\n",
-	         NOBODY, NOBODY, h, DAEMON, DAEMON, h, h, DAEMON, DAEMON, h, NOBODY, NOBODY, h);
+	         "=g:nobody:%d:%d:%s/n:::\n=f:nobody:%d:%d:%s/d:::\n.\n",
+	         NOBODY, NOBODY, h, DAEMON, NOBODY, h, h, NOBODY, DAEMON, h, NOBODY, NOBODY, h);
 	assert_int_equal(setgroups(3, extra), 0); /* lspawn's, not the worker's */
 	begin(true, "1\n", "./M/\n", assign);
 	assert_int_equal(setgroups(0, NULL), 0);
@@ -720,6 +723,11 @@ static void as_the_user(void **state)
 	snprintf(want, sizeof(want), "Unable to switch to %s/d: Permission denied. (#4.3.0)\n", h);
 	verdict(OUTCOME_DEFERRED, want);
 	assert_int_equal(nest_count(&home, "d/M/new", name), 1);
+	deliver_of(5, 1, 2, "g@b.example");
+	verdict(OUTCOME_DELIVERED, "did 1+0+0\n");
+	assert_int_equal(workers(&one), 1);
+	snprintf(want, sizeof(want), "Gid:\t%d\t%d\t%d\t%d\nFDSize", DAEMON, DAEMON, DAEMON, DAEMON);
+	status_has(one, want);
 }
 
 /* The memory by which lspawn talks to the kernel is not the worker's. */
