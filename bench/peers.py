@@ -4,6 +4,7 @@ Nothing is tuned down: it syncs as it does out of the box.  What is set is where
 to the sink, and process limits that fit the number of clients."""
 import os
 import shutil
+import signal
 import subprocess
 
 import lab
@@ -53,12 +54,16 @@ class Postfix:
         # Postfix insists on addresses that an interface names; all of 127/8 is local anyway.
         subprocess.run(["ip", "addr", "add", f"{ip}/32", "dev", "lo"], stderr=subprocess.DEVNULL)
         self.master = subprocess.Popen([str(root / "usr/lib/postfix/sbin/master"), "-c", str(config), "-d"], env=self.env,
-                                       stdout=open(self.where / "out", "w"), stderr=subprocess.STDOUT)
+                                       stdout=open(self.where / "out", "w"), stderr=subprocess.STDOUT, start_new_session=True)
         lab.wait_port(ip, port, self.master)
 
     def stop(self):
         self.master.terminate()
         self.master.wait(timeout=20)
+        try:  # what it leaves behind must not eat into the next measurement
+            os.killpg(self.master.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
 
 
 def add_group(name):
