@@ -33,13 +33,14 @@
 #include "mail/addr.h"
 #include "mail/envelope.h"
 #include "mail/role.h"
+#include "mail/route.h"
 #include "mail/users.h"
 
 #define CONCURRENCY_DEFAULT 10                    /* docs/qmail.md 1.4: concurrencylocal */
 #define CONCURRENCY_MAX     4096                  /* processes; more is a mistake in a file */
 #define JOBS_MAX            (2 * CONCURRENCY_MAX) /* sched asks for no more than it was told */
 #define BODIES_MAX          (2 * JOBS_MAX)        /* some have come before their jobs */
-#define ADDRESS_MAX         (2 * ADDR_MAX)        /* VERP and virtual domains make addresses longer */
+#define ADDRESS_MAX         (REWRITE_MAX + ADDR_MAX) /* a VERP sender has a recipient in it */
 #define JOB_MEMORY_MAX      (32 * 1024)           /* addresses and what users/cdb says */
 #define FALLBACK_MAX        8192                  /* control/defaultdelivery */
 #define WORKER_IDLE_MS      8000                  /* with the sweep's interval at most 10 s */

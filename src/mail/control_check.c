@@ -293,7 +293,7 @@ static void check_together(struct checking *k)
 	if (!control_has(k->c, "me") && !control_has(k->c, "locals"))
 		say(k, ERROR, 0, "is missing, and so is control/locals: which mail is local?");
 	else if (!control_has(k->c, "me"))
-		say(k, WARNING, 0, "is missing: this host has no name");
+		say(k, ERROR, 0, "is missing: this host has no name");
 
 	k->s = setting_find(SPAN("rcpthosts"));
 	if (!control_has(k->c, "rcpthosts"))

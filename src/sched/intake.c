@@ -128,7 +128,7 @@ static void take_recipient(struct intake *in, const struct load_part *part, uint
 
 	if (s && bits_has(&s->over, number))
 		return;
-	ch = rewrite(p->rewriter, addr, &p->address, &to);
+	ch = rewrite(p->rewriter, addr, &p->rewritten, &to);
 	if (s && bits_has(&s->failed, number)) {
 		message_failed(p, in->message, number, to);
 		return;

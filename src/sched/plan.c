@@ -68,6 +68,7 @@ void plan_init(struct plan *p, const struct plan_world *w, const struct control 
 	list_init(&p->notices);
 	list_init(&p->views);
 	buf_init(&p->outcomes, OUTCOMES_MAX);
+	buf_init(&p->rewritten, REWRITE_MAX);
 	buf_init(&p->address, 65536);
 	buf_init(&p->address2, 65536);
 	buf_init(&p->packed, (RUN_ADDR_MAX + 2 + ADDR_MAX) * JOB_RCPTS_MAX);
@@ -109,6 +110,7 @@ void plan_fini(struct plan *p)
 	arena_fini(&p->names);
 	rewriter_free(p->rewriter);
 	buf_free(&p->outcomes);
+	buf_free(&p->rewritten);
 	buf_free(&p->address);
 	buf_free(&p->address2);
 	buf_free(&p->packed);

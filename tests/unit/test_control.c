@@ -449,8 +449,8 @@ static void validation_of_what_is_missing(void **state)
 	buf_clear(&said);
 	assert_true(control_set(c, SPAN("locals"), SPAN("a\n")));
 	assert_true(control_set(c, SPAN("rcpthosts"), SPAN("a\n")));
-	assert_int_equal(control_validate(c, hear, &said), 0);
-	assert_span(buf_span(&said), "W control/me: is missing: this host has no name\n");
+	assert_int_equal(control_validate(c, hear, &said), 1);
+	assert_span(buf_span(&said), "E control/me: is missing: this host has no name\n");
 	buf_free(&said);
 	control_free(c);
 }
