@@ -15,7 +15,8 @@
 #define DOT_FILE_MAX (16 * 1024 * 1024)           /* a list of half a million addresses */
 
 /* ".qmail" dash E ending, as a C string; false: too long, or a NUL in it: no such file. */
-bool dot_name(struct span dash, struct span ext, struct span ending, char dst[static DOT_NAME_MAX]);
+bool dot_name(struct span dash, struct span ext, struct span ending,
+		char dst[static DOT_NAME_MAX]);
 
 struct dot_search {
 	struct span dash, ext;
@@ -27,11 +28,13 @@ void dot_search_begin(struct dot_search *s, struct span dash, struct span ext);
 bool dot_search_next(struct dot_search *s, char dst[static DOT_NAME_MAX]);
 
 enum dot_kind {
-	DOT_MAILDIR, DOT_MBOX,                    /* arg: the path, "/" at a maildir's end kept */
+	/* arg: the path, "/" at a maildir's end kept */
+	DOT_MAILDIR, DOT_MBOX,
 	DOT_PROGRAM,                              /* arg: the command */
 	DOT_FORWARD,                              /* arg: the address, as it stands there */
 	DOT_END,
-	DOT_BLANK_FIRST,                          /* the first line is blank: a file being edited */
+	/* the first line is blank: a file being edited */
+	DOT_BLANK_FIRST,
 };
 struct dot_line {
 	enum dot_kind kind;
@@ -43,6 +46,7 @@ struct dot_lines {
 	bool        first_done;
 };
 void          dot_lines_begin(struct dot_lines *d, struct span text, bool forward_only);
-enum dot_kind dot_lines_next(struct dot_lines *d, struct dot_line *ret); /* comments are skipped */
+/* comments are skipped */
+enum dot_kind dot_lines_next(struct dot_lines *d, struct dot_line *ret);
 
 #endif

@@ -7,11 +7,13 @@
 
 #include "core/buf.h"
 
-#define LETTER_LINES_MAX 16384                    /* two quoted addresses and what is round them */
+/* two quoted addresses and what is round them */
+#define LETTER_LINES_MAX 16384
 
 struct letter {
 	struct span body;
-	struct span ufline;                       /* "From S Sat Nov 21 01:40:50 2026\n": mbox */
+	/* "From S Sat Nov 21 01:40:50 2026\n": mbox */
+	struct span ufline;
 	struct span rpline;                       /* "Return-Path: <s>\n" */
 	struct span dtline;                       /* "Delivered-To: r\n" */
 	struct buf  lines;

@@ -11,6 +11,7 @@
 
 #define MBOX_LOCK_S 30                            /* docs/qmail.md 14.8 */
 
-bool mbox_deliver(struct span file, const struct letter *l, unsigned lock_s, struct report *r) must_use;
+bool mbox_deliver(struct span file, const struct letter *l, unsigned lock_s,
+		struct report *r) must_use;
 
 #endif

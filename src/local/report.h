@@ -9,7 +9,8 @@
 #include "core/buf.h"
 
 #define REPORT_SHOWN     3000                     /* docs/qmail.md 14.12: more is cut ... */
-#define REPORT_CUT       2966                     /* ... to so much, and REPORT_TOO_LONG follows */
+/* ... to so much, and REPORT_TOO_LONG follows */
+#define REPORT_CUT       2966
 #define REPORT_TOO_LONG  "\nError report too long, sorry.\n"
 #define REPORT_MAX       16384                    /* several addresses and file names */
 

@@ -46,6 +46,7 @@ def main():
                        "s": "./sbox\n"}.items():
         (alias / f".qmail-{name}").write_text(text)
     to = ["joe", "forward", "program", "chain-x-y", "nobody-here", "list", "loop"]
+    (alias / ".qmail-default").unlink(missing_ok=True)
     if lab.privileged():
         shutil.chown(alias, "alias", "nofiles")
         bob = system_user("bob")

@@ -102,6 +102,31 @@ static void half_a_maildir(void **state)
 	report_is(&report, 'Z', "Temporary error on maildir delivery. (#4.3.0)\n");
 }
 
+/* new/ cannot have it: it lies on another file system. */
+static void new_refuses(void **state)
+{
+	char        other[] = "/dev/shm/quire-local-XXXXXX", name[256];
+	struct stat here, there;
+
+	write_letter(SPAN("x\n"));
+	nest_maildir(&home, "M");
+	if (!mkdtemp(other))
+		skip();
+	assert_int_equal(stat(other, &there), 0);
+	assert_int_equal(stat(home.dir, &here), 0);
+	assert_int_equal(rmdir("M/new"), 0);
+	assert_int_equal(symlink(other, "M/new"), 0);
+	if (here.st_dev == there.st_dev) {
+		rmdir(other);
+		skip();
+	}
+	assert_false(maildir_deliver(SPAN("./M/"), &letter, &report));
+	assert_int_equal(nest_count(&home, "M/tmp", name), 0);
+	assert_int_equal(nest_count(&home, "M/new", name), 0);
+	assert_int_equal(rmdir(other), 0);
+	report_is(&report, 'Z', "Temporary error on maildir delivery. (#4.3.0)\n");
+}
+
 /* As on a full disk: what was written of it goes. */
 static void no_room(void **state)
 {
@@ -134,6 +159,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(many_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(no_maildir, setup, teardown),
 		cmocka_unit_test_setup_teardown(half_a_maildir, setup, teardown),
+		cmocka_unit_test_setup_teardown(new_refuses, setup, teardown),
 		cmocka_unit_test_setup_teardown(no_room, setup, teardown),
 	};
 
