@@ -39,7 +39,9 @@ struct block_tag {                                /* the last 32 bytes of every 
 	uint64_t checksum;                        /* of the 4088 bytes before it */
 };
 enum { BLOCK_FIRST = 1, BLOCK_LAST = 2, BLOCK_HEAD = 4,
-       BLOCK_EARLY = 8 /* of a manifest's rest, which is written before the head: no proof that the segment was used */ };
+       /* of a manifest's rest, which is written before the head: no proof that the segment
+        * was used */
+       BLOCK_EARLY = 8 };
 
 /* payload of block 0; manifest entries follow in it and in a MANIFEST record */
 struct segment_head {
@@ -222,7 +224,8 @@ uint64_t payload_hash(const void *blocks, uint64_t q, size_t n);
 
 /* Names below the journal's directory. */
 #define SEGMENT_NAME_MAX 32
-enum segment_file { FILE_SEGMENT /* seg- */, FILE_SPARE /* spare-: zeros, synced */, FILE_FILLING /* fill-: not yet */ };
+enum segment_file { FILE_SEGMENT /* seg- */, FILE_SPARE /* spare-: zeros, synced */,
+                    FILE_FILLING /* fill-: not yet */ };
 void segment_name(char name[SEGMENT_NAME_MAX], enum segment_file kind, uint64_t number);
 bool segment_name_parse(const char *name, enum segment_file *ret_kind, uint64_t *ret_number);
 

@@ -20,10 +20,12 @@ struct prepare {
 	struct disk *disk;
 	uint64_t     segment_size;
 	bool         direct;
-	void       (*ready)(void *ctx, struct disk_file *file);       /* open for writing; once for each prepare_begin() */
+	/* open for writing; once for each prepare_begin() */
+	void       (*ready)(void *ctx, struct disk_file *file);
 	void        *ctx;
 
-	uint64_t     wanted;                      /* the number that is being prepared; 0: none */
+	/* the number that is being prepared; 0: none */
+	uint64_t     wanted;
 	int          error;                       /* why not yet; 0: no trouble */
 	bool         running, delivered;
 	pthread_t    thread;
@@ -43,7 +45,8 @@ struct prepare {
 
 void prepare_init(struct prepare *p, struct loop *l, struct disk *d, uint64_t segment_size, bool direct,
                   void (*ready)(void *ctx, struct disk_file *file), void *ctx);
-void prepare_fini(struct prepare *p);             /* ends the thread's step; not from a callback */
+/* ends the thread's step; not from a callback */
+void prepare_fini(struct prepare *p);
 /* Looks what is there from an earlier run: complete spares are kept, the rest of them removed. 0 or -errno. */
 int  prepare_look(struct prepare *p);
 /* Blocking, at start: seg-number, made durable and open for writing. 0 or -errno. */

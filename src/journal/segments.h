@@ -10,11 +10,14 @@
 
 struct segments {
 	struct segment_head    head;              /* the newest valid one */
-	struct manifest_entry *v;                 /* what it names, in order; then the newest itself, with end 0 */
+	/* what it names, in order; then the newest itself, with end 0 */
+	struct manifest_entry *v;
 	uint32_t               n;
-	uint64_t              *files;             /* numbers of all segment files there are, in order */
+	/* numbers of all segment files there are, in order */
+	uint64_t              *files;
 	uint32_t               files_n;
-	uint32_t               headless;          /* so many of them, the last ones, come after the newest valid head */
+	/* so many of them, the last ones, come after the newest valid head */
+	uint32_t               headless;
 };
 enum segments_found { SEGMENTS_NONE, SEGMENTS_OK, SEGMENTS_FAILED /* and why */ };
 enum segments_found segments_load(struct disk *d, struct segments *ret, struct buf *why);
@@ -24,6 +27,7 @@ bool segments_has_file(const struct segments *s, uint64_t number);
 /* Is this block the head of segment `number`?  NEWER: of a format that we don't know. */
 enum head_kind { HEAD_NONE, HEAD_OK, HEAD_NEWER };
 enum head_kind segment_head_get(const char *block, uint64_t number, struct segment_head *ret);
-void segment_head_put(char *block, const struct segment_head *h, const struct manifest_entry *v);
+void segment_head_put(char *block, const struct segment_head *h,
+		const struct manifest_entry *v);
 
 #endif

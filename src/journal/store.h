@@ -17,7 +17,8 @@
 
 #define STORE_PARTS_MAX    60000 /* of one message: its MSG must stay below REC_MAX */
 #define STORE_SHARE        20       /* uncommitted bytes: at most 1/20 of the free space, ... */
-#define STORE_TOTAL_MIN    (64ull << 20) /* ... but so much always: spare segments aren't free */
+/* ... but so much always: spare segments aren't free */
+#define STORE_TOTAL_MIN    (64ull << 20)
 #define STORE_PEER_SHARE   2                      /* one front end: half of that */
 #define STORE_UID_SHARE    4                      /* one user of the socket: a quarter */
 
@@ -55,7 +56,8 @@ void store_fini(struct store *s);
 void store_free_space(struct store *s, uint64_t bytes); /* of the file system: sets total_max */
 void store_grant(struct store *s, const struct msg_credit *c); /* replaces what is left */
 void store_drain(struct store *s);
-bool store_is_full(const struct store *s); /* no segment can be had: nearly always a full disk */
+/* no segment can be had: nearly always a full disk */
+bool store_is_full(const struct store *s);
 bool store_admits(const struct store *s);         /* new mail is taken */
 void store_room(struct store *s);                 /* commit has room again: the turns run */
 void store_await_turn(struct store *s, struct turn *t);

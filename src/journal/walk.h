@@ -11,7 +11,8 @@
 #define WALK_CHUNK ((size_t)1024 * 1024)          /* one read */
 
 struct window {
-	int    (*fetch)(void *ctx, char *dst, size_t n, uint64_t pos);  /* all of it: 0 or -errno */
+	/* all of it: 0 or -errno */
+	int    (*fetch)(void *ctx, char *dst, size_t n, uint64_t pos);
 	void    *ctx;
 	char    *raw, *buf;                       /* buf: raw, aligned for direct reads */
 	uint64_t pos;
@@ -32,13 +33,15 @@ int  walk_read(struct disk *d, struct disk_file *f, char *dst, size_t n, uint64_
 
 enum block_kind {
 	BLOCK_OURS,                               /* whole, of this incarnation */
-	BLOCK_OLD,                                /* zeros, or whole and of another incarnation: never written by us */
+	/* zeros, or whole and of another incarnation: never written by us */
+	BLOCK_OLD,
 	BLOCK_BAD                                 /* neither: torn, rotten or unreadable */
 };
 enum block_kind block_kind(const char *block, uint64_t incarnation, struct block_tag *ret);
 /* The head of a batch that begins with this block: false if the block isn't whole, ours and first. */
 bool batch_begins(const char *block, uint64_t incarnation, struct batch_head *ret);
 /* How many of the batch's blocks are whole and in their place, from its first on. */
-uint32_t batch_good_blocks(const char *blocks, const struct batch_head *h, uint64_t incarnation);
+uint32_t batch_good_blocks(const char *blocks, const struct batch_head *h,
+		uint64_t incarnation);
 
 #endif

@@ -10,6 +10,6 @@
 
 /* home: of quire, a C string (a local_world's ctx).  See deliver.h. */
 bool forward_send(void *home, const struct letter *l, struct span envelope, struct report *r,
-                  uint64_t *ret_id) must_use;
+		  uint64_t *ret_id) must_use;
 
 #endif

@@ -14,6 +14,6 @@
 
 struct role;
 
-void lspawn_run(struct role *r);                  /* returns when it has been drained */
+void lspawn_run(struct role *r); /* returns when it has been drained */
 
 #endif

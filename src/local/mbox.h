@@ -9,9 +9,9 @@
 #include "local/letter.h"
 #include "local/report.h"
 
-#define MBOX_LOCK_S 30                            /* docs/qmail.md 14.8 */
+#define MBOX_LOCK_S 30 /* docs/qmail.md 14.8 */
 
 bool mbox_deliver(struct span file, const struct letter *l, unsigned lock_s,
-		struct report *r) must_use;
+		  struct report *r) must_use;
 
 #endif

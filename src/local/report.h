@@ -8,20 +8,20 @@
 
 #include "core/buf.h"
 
-#define REPORT_SHOWN     3000                     /* docs/qmail.md 14.12: more is cut ... */
+#define REPORT_SHOWN 3000 /* docs/qmail.md 14.12: more is cut ... */
 /* ... to so much, and REPORT_TOO_LONG follows */
-#define REPORT_CUT       2966
-#define REPORT_TOO_LONG  "\nError report too long, sorry.\n"
-#define REPORT_MAX       16384                    /* several addresses and file names */
+#define REPORT_CUT      2966
+#define REPORT_TOO_LONG "\nError report too long, sorry.\n"
+#define REPORT_MAX      16384 /* several addresses and file names */
 
 static_check(REPORT_CUT + sizeof(REPORT_TOO_LONG) - 1 <= REPORT_SHOWN);
 
 struct report {
-	char       letter;
+	char letter;
 	struct buf text;
 };
 
-void report_init(struct report *r);               /* K, no words */
+void report_init(struct report *r); /* K, no words */
 void report_fini(struct report *r);
 /* Replaces what was said. */
 bool report_fail(struct report *r, char letter, const char *fmt, ...)

@@ -13,7 +13,8 @@
 struct front {
 	enum role_kind     role;
 	enum listener_kind listener;
-	unsigned           recv_bufs;             /* receive buffers that all connections share */
+	/* receive buffers that all connections share */
+	unsigned           recv_bufs;
 	void *(*make)(struct loop *l, const struct control *c, struct counters *counters,
 		      unsigned column, int morercpthosts_fd);
 	void  (*attach)(void *server, int journald_fd);

@@ -28,14 +28,17 @@
 #define QMTP_MESSAGE_MAX   2000000009ull          /* docs/qmail.md 6.4: qmail's limit */
 #define QMTP_ADDR_MAX      999                    /* docs/qmail.md 6.3, with the suffix */
 #define QMTP_FLIGHT_MAX    64                     /* packages complete and not answered */
-#define QMTP_RCPTS_MAX     4000000                /* in one package, taken or not: a byte each is kept */
+/* in one package, taken or not: a byte each is kept */
+#define QMTP_RCPTS_MAX     4000000
 #define QMTP_RCPTLIST_MAX  (256 * 1024 * 1024)    /* the recipient list's length */
-#define QMTP_PACKED_MAX    (64 * 1024 * 1024)     /* recipients taken, packed; the rest is told Z */
+/* recipients taken, packed; the rest is told Z */
+#define QMTP_PACKED_MAX    (64 * 1024 * 1024)
 
 struct qmtp_policy {
 	struct span          me;                  /* borrowed from the control snapshot */
 	uint64_t             databytes;           /* 0: no limit */
-	uint64_t             rcpts_max;           /* for peers that are no relay clients; 0: no limit */
+	/* for peers that are no relay clients; 0: no limit */
+	uint64_t             rcpts_max;
 	uint64_t             conns_max, conns_ip_max, wait_ms;
 	struct rcpthosts    *hosts;
 	struct relayclients *relays;
@@ -48,7 +51,8 @@ struct package {
 	struct link      flight;
 	struct envelope  envelope;
 	struct hops      hops;
-	struct buf       fates;                   /* a byte for each recipient; empty while all were taken */
+	/* a byte for each recipient; empty while all were taken */
+	struct buf       fates;
 	uint64_t         size;                    /* decoded bytes of the text */
 	uint64_t         id, wall;
 	uint32_t         rcpts, answered;
@@ -72,10 +76,15 @@ struct qmtp_world {
 	struct package         *(*open)(struct qmtp *q);       /* cleared; NULL: too many */
 	void                    (*body_begin)(struct qmtp *q, struct package *p);
 	void                    (*body)(struct qmtp *q, struct package *p, struct span bytes);
-	void                    (*commit)(struct qmtp *q, struct package *p); /* owes one qmtp_committed(), later */
-	void                    (*body_drop)(struct qmtp *q, struct package *p); /* fine in any state */
-	void                    (*close)(struct qmtp *q, struct package *p);  /* drops the body too */
-	void                    (*told)(struct qmtp *q, const struct package *p, const char *what); /* for the log; may be NULL */
+	/* owes one qmtp_committed(), later */
+	void                    (*commit)(struct qmtp *q, struct package *p);
+	/* fine in any state */
+	void                    (*body_drop)(struct qmtp *q, struct package *p);
+	/* drops the body too */
+	void                    (*close)(struct qmtp *q, struct package *p);
+	/* for the log; may be NULL */
+	void                    (*told)(struct qmtp *q, const struct package *p,
+			const char *what);
 };
 
 enum qmtp_verdict { QMTP_MORE, QMTP_WAIT, QMTP_CLOSE };
@@ -95,13 +104,16 @@ struct qmtp {
 	bool                     cr, in_rcpt, draining;
 };
 
-void qmtp_begin(struct qmtp *q, const struct qmtp_world *w, struct outbuf *out, const struct ip *ip);
+void qmtp_begin(struct qmtp *q, const struct qmtp_world *w, struct outbuf *out,
+		const struct ip *ip);
 void qmtp_fini(struct qmtp *q);                   /* forgets everything; fine on a zeroed one */
 enum qmtp_verdict qmtp_input(struct qmtp *q, struct span *in);
 void qmtp_committed(struct qmtp *q, struct package *p, enum stored verdict, uint64_t id);
 void qmtp_room(struct qmtp *q);                   /* the outbuf has room: more answers */
-void qmtp_end(struct qmtp *q);                    /* end of input: a half package is forgotten, whole ones are answered */
-void qmtp_drain(struct qmtp *q);                  /* the package that is being read is the last */
+/* end of input: a half package is forgotten, whole ones are answered */
+void qmtp_end(struct qmtp *q);
+/* the package that is being read is the last */
+void qmtp_drain(struct qmtp *q);
 bool qmtp_is_over(const struct qmtp *q);
 bool qmtp_is_idle(const struct qmtp *q);          /* between packages, nothing in flight */
 bool qmtp_is_reading(const struct qmtp *q);       /* in the middle of a package */

@@ -15,7 +15,8 @@
 #define QMTPD_LIFE_MS     (3600 * 1000)           /* the protocol's hour, docs/qmail.md 6.7 */
 #define QMTPD_RECV_BUFS   512                     /* 8 MiB for all connections of a process */
 #define QMTPD_PARCELS_MAX (1u << 20)              /* packages under way in a process */
-#define QMTPD_SPARE_MAX   1024                    /* kept ready, each with at most three pages */
+/* kept ready, each with at most three pages */
+#define QMTPD_SPARE_MAX   1024
 
 struct loop;
 struct qmtpd;

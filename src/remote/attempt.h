@@ -23,7 +23,8 @@
 #include "remote/conn.h"
 #include "remote/mx.h"
 
-#define ATTEMPT_AGAIN_MAX 3                       /* dead kept connections in a row: then the host counts as dead */
+/* dead kept connections in a row: then the host counts as dead */
+#define ATTEMPT_AGAIN_MAX 3
 
 struct attempt {
 	struct net            *net;
@@ -35,14 +36,16 @@ struct attempt {
 	struct mx_list        *list;
 	struct link            link;              /* the owner's */
 	unsigned               at, again;
-	bool                   by_smtp;           /* the QMTP host at `at` could not be connected */
+	/* the QMTP host at `at` could not be connected */
+	bool                   by_smtp;
 	void                 (*over)(struct attempt *a);
 };
 
 /* Takes the task; over() comes from the loop, once, with every recipient settled. */
 void attempt_start(struct attempt *a, struct net *n, const struct mx_world *w, struct bodies *b,
                    struct task *t, void (*over)(struct attempt *a));
-void attempt_fini(struct attempt *a);             /* frees the task, too; it must not be on a connection */
+/* frees the task, too; it must not be on a connection */
+void attempt_fini(struct attempt *a);
 /* Gives up what has no connection yet: everybody is deferred, over() is not called. */
 void attempt_abandon(struct attempt *a);
 

@@ -16,9 +16,11 @@
 #include "mail/msg.h"
 #include "remote/source.h"
 
-#define BODIES_MAX       131072                   /* handles: sched has at most our tasks open, and late closes */
+/* handles: sched has at most our tasks open, and late closes */
+#define BODIES_MAX       131072
 #define BODIES_PARTS     4                        /* of a handle, beside part 0: 1 MiB */
-#define BODIES_MARKS_MAX 4096                     /* closed handles whose part 0 may still come */
+/* closed handles whose part 0 may still come */
+#define BODIES_MARKS_MAX 4096
 
 struct body;
 struct bodies;
@@ -33,7 +35,8 @@ struct body_reader {
 	struct body   *body;
 	uint32_t       part, offset;
 	struct link    link, waiting;
-	void         (*wake)(struct body_reader *r); /* what was waited for is there, or never will be */
+	/* what was waited for is there, or never will be */
+	void         (*wake)(struct body_reader *r);
 };
 
 struct bodies *bodies_new(const struct bodies_calls *calls, void *ctx);

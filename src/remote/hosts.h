@@ -14,7 +14,8 @@
 #define HOSTS_MAX          16384
 #define HOSTS_TIMEOUTS_MAX 10                     /* counted no further */
 #define HOSTS_AGAIN_MS     (120 * 1000)           /* timeouts this close together count once */
-#define HOSTS_SKIP_MS      (60 * 64 * 1000)       /* and up to half as much again, by the dice */
+/* and up to half as much again, by the dice */
+#define HOSTS_SKIP_MS      (60 * 64 * 1000)
 
 struct host_key {                                 /* an address and a port, as bytes */
 	uint8_t bytes[24];
@@ -29,7 +30,8 @@ void hosts_init(struct hosts *h);
 void hosts_fini(struct hosts *h);
 bool hosts_skip(struct hosts *h, const struct host_key *k);
 void hosts_timed_out(struct hosts *h, const struct host_key *k);
-void hosts_answered(struct hosts *h, const struct host_key *k); /* connected, or refused at once */
+/* connected, or refused at once */
+void hosts_answered(struct hosts *h, const struct host_key *k);
 enum qmtp_manners hosts_manners(struct hosts *h, const struct host_key *k);
 void hosts_set_manners(struct hosts *h, const struct host_key *k, enum qmtp_manners m);
 

@@ -34,9 +34,11 @@ void idle_init(struct idle *i, struct loop *l, unsigned sites_max);
 void idle_fini(struct idle *i);                   /* nothing may be offered */
 void idle_entry_init(struct idle_entry *e, void (*expired)(struct idle_entry *));
 /* keep_ms 0: working, with room.  Offering again changes what it is. */
-void idle_offer(struct idle *i, struct idle_entry *e, const struct host_key *k, uint64_t keep_ms);
+void idle_offer(struct idle *i, struct idle_entry *e, const struct host_key *k,
+		uint64_t keep_ms);
 void idle_withdraw(struct idle_entry *e);         /* fine when it is not offered */
-struct idle_entry *idle_find(struct idle *i, const struct host_key *k); /* the one offered last, or NULL; it stays offered */
+/* the one offered last, or NULL; it stays offered */
+struct idle_entry *idle_find(struct idle *i, const struct host_key *k);
 bool idle_expire_oldest(struct idle *i);          /* false: none is resting */
 
 #endif

@@ -20,7 +20,8 @@
 
 #define SMTP_PORT        25
 #define QMTP_PORT        209
-#define MX_NAMES_MAX     16                       /* exchangers looked at, the lowest preferences */
+/* exchangers looked at, the lowest preferences */
+#define MX_NAMES_MAX     16
 #define MX_NAME_IPS_MAX  8                        /* addresses of each kind and name */
 
 enum mx_result {
@@ -37,7 +38,8 @@ struct mx_host {
 	uint16_t  port;                           /* of the protocol below */
 	uint16_t  preference;
 	uint32_t  dice;                           /* the same for all addresses of a name */
-	bool      qmtp;                           /* if it can't be connected: SMTP, same address */
+	/* if it can't be connected: SMTP, same address */
+	bool      qmtp;
 };
 struct mx_list {
 	unsigned       n;
@@ -51,7 +53,8 @@ void mx_order(struct mx_host *host, unsigned n);
 /* How many of an ordered list are left when we and all that is not better than us goes. */
 unsigned mx_cut_ours(const struct mx_host *host, unsigned n, struct own *own);
 
-struct mx_world {                                 /* all borrowed; ports for MX hosts and literals */
+/* all borrowed; ports for MX hosts and literals */
+struct mx_world {
 	struct resolver    *resolver;
 	struct own         *own;
 	struct control_set *qmtproutes, *smtproutes;
@@ -74,7 +77,8 @@ struct mx_find {
 	struct loop           *loop;
 	void                 (*found)(struct mx_find *f);
 	enum mx_result         result;
-	struct mx_list        *list;              /* MX_FOUND: the owner takes it (mem_free), or mx_cancel() does */
+	/* MX_FOUND: the owner takes it (mem_free), or mx_cancel() does */
+	struct mx_list        *list;
 	struct deferred        soon;
 	struct dns_op          mx;
 	struct dns_question    question;
@@ -86,6 +90,7 @@ struct mx_find {
 };
 void mx_find(struct mx_find *f, const struct mx_world *w, struct loop *l, struct span domain,
              void (*found)(struct mx_find *));
-void mx_cancel(struct mx_find *f);                /* gives all memory back; also after found() */
+/* gives all memory back; also after found() */
+void mx_cancel(struct mx_find *f);
 
 #endif

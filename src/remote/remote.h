@@ -14,7 +14,8 @@
 #include "mail/role.h"
 
 #define REMOTE_TASKS_MAX   16384                  /* at once, in a process */
-#define REMOTE_BODIES      64                     /* processes that give us bodies, ROLE_PEERS_MAX */
+/* processes that give us bodies, ROLE_PEERS_MAX */
+#define REMOTE_BODIES      64
 #define REMOTE_FDS_BESIDES 512                    /* wires, DNS sockets, what libraries open */
 #define REMOTE_RECV_BUFS   256                    /* 4 MiB: answers are short */
 
@@ -28,8 +29,10 @@ struct remote_config {                            /* zero: the real thing */
 };
 
 struct remote;
-struct remote *remote_new(struct loop *l, const struct remote_config *cf, const struct control *c);
-void           remote_configure(struct remote *r, const struct control *c);  /* for what comes from now on */
+struct remote *remote_new(struct loop *l, const struct remote_config *cf,
+		const struct control *c);
+/* for what comes from now on */
+void           remote_configure(struct remote *r, const struct control *c);
 void           remote_sched(struct remote *r, int fd);       /* an older one is dead */
 void           remote_body(struct remote *r, unsigned index, int fd);
 /* Takes nothing new; calls over() from the loop when the last task is done. */

@@ -33,7 +33,8 @@ struct dns_op {
 struct resolver_config {
 	struct { struct ip ip; uint16_t port; } server[RESOLVER_SERVERS_MAX];
 	unsigned servers;
-	unsigned try_ms;                          /* for the first round; doubled with each; 0: the default */
+	/* for the first round; doubled with each; 0: the default */
+	unsigned try_ms;
 	unsigned cache_max;                       /* entries; 0: the default */
 };
 
@@ -46,7 +47,8 @@ void resolver_free(struct resolver *r);
 
 void resolver_ask(struct resolver *r, struct dns_op *op, const struct dns_question *q);
 void resolver_cancel(struct resolver *r, struct dns_op *op); /* fine when it is not asked */
-bool dns_answer_next(const struct dns_answer *a, unsigned *at, struct dns_record *ret); /* *at = 0 first */
+/* *at = 0 first */
+bool dns_answer_next(const struct dns_answer *a, unsigned *at, struct dns_record *ret);
 
 struct resolver_stats { uint64_t asked, hits, merged, sent, timeouts, tcp, strange; };
 const struct resolver_stats *resolver_stats(const struct resolver *r);

@@ -13,7 +13,8 @@ enum source_event { SOURCE_BYTES, SOURCE_LATER, SOURCE_END, SOURCE_GONE };
 struct source {
 	enum source_event (*take)(struct source *s, size_t max, struct span *ret);
 	void              (*rewind)(struct source *s);
-	bool              (*eight_bit)(const struct source *s); /* may there be bytes above 127 */
+	/* may there be bytes above 127 */
+	bool              (*eight_bit)(const struct source *s);
 };
 
 #endif

@@ -22,7 +22,8 @@
 #include "mail/netstring.h"
 #include "remote/task.h"
 
-#define QMTP_TASKS_MAX    64                      /* on one connection at a time: then another is opened */
+/* on one connection at a time: then another is opened */
+#define QMTP_TASKS_MAX    64
 #define QMTP_PACKAGES_MAX 64                      /* out and not answered */
 #define QMTP_RCPTS_MAX    1000                    /* in one package; more are split */
 #define QMTP_ANSWER_MAX   65536                   /* longest answer we read */
@@ -38,7 +39,8 @@ struct qmtp_package {
 
 struct talk_qmtp {
 	struct outbuf      *out;
-	struct link         waiting;              /* tasks with packages still to begin; the first one's is next */
+	/* tasks with packages still to begin; the first one's is next */
+	struct link         waiting;
 	struct link         finished;             /* for the owner to take */
 	struct qmtp_package package[QMTP_PACKAGES_MAX];
 	uint32_t            first, n;             /* a ring; the last may still be leaving */
@@ -47,12 +49,15 @@ struct talk_qmtp {
 	struct netstring    ns;
 	struct buf          answer;
 	uint8_t             manners;
-	bool                in_package, answered, closing, over; /* closing: no package will follow */
+	/* closing: no package will follow */
+	bool                in_package, answered, closing, over;
 	char                ip[IP_TEXT_MAX];
 };
 
-void talk_qmtp_begin(struct talk_qmtp *t, struct outbuf *out, const struct ip *ip, enum qmtp_manners m);
-void talk_qmtp_fini(struct talk_qmtp *t);         /* no task may be in it; fine on a zeroed one */
+void talk_qmtp_begin(struct talk_qmtp *t, struct outbuf *out, const struct ip *ip,
+		enum qmtp_manners m);
+/* no task may be in it; fine on a zeroed one */
+void talk_qmtp_fini(struct talk_qmtp *t);
 bool talk_qmtp_has_room(const struct talk_qmtp *t);
 void talk_qmtp_task(struct talk_qmtp *t, struct task *j);
 void talk_qmtp_input(struct talk_qmtp *t, struct span *in);

@@ -43,7 +43,8 @@ struct talk_smtp {
 	struct answer   answer;
 	struct task    *task, *finished;
 	uint32_t        first, n;                 /* the recipients of this transaction */
-	uint32_t        at, taken;                /* the next one whose answer comes; how many are taken */
+	/* the next one whose answer comes; how many are taken */
+	uint32_t        at, taken;
 	uint32_t        tasks;                    /* that this connection had, this one too */
 	uint16_t        asked_n, sent_n, heard_n; /* of questions */
 	struct { smtp_expect *on; uint64_t start; } question[SMTP_QUESTIONS_MAX];
@@ -54,7 +55,8 @@ struct talk_smtp {
 	char            ip[IP_TEXT_MAX], hello[SMTP_HELLO_MAX + 1];
 };
 
-void talk_smtp_begin(struct talk_smtp *t, struct outbuf *out, const struct ip *ip, struct span hello);
+void talk_smtp_begin(struct talk_smtp *t, struct outbuf *out, const struct ip *ip,
+		struct span hello);
 void talk_smtp_fini(struct talk_smtp *t);         /* fine on a zeroed one */
 void talk_smtp_task(struct talk_smtp *t, struct task *j);
 void talk_smtp_input(struct talk_smtp *t, struct span *in);

@@ -33,7 +33,8 @@ struct task {
 	struct span        *rcpt;
 	struct task_result *result;
 	uint32_t            rcpts, open;
-	uint32_t            next;                 /* those before this one had their transaction */
+	/* those before this one had their transaction */
+	uint32_t            next;
 	uint64_t            stray_cr;             /* sent as spaces */
 	struct source      *source;
 	struct arena        texts;
@@ -43,17 +44,20 @@ struct task {
 	struct rider       *rider;                /* who brought it there (conn.h) */
 };
 
-struct task *task_new(const struct msg_deliver *d, struct span tail); /* NULL: they do not agree */
+/* NULL: they do not agree */
+struct task *task_new(const struct msg_deliver *d, struct span tail);
 void        task_free(struct task *j);              /* fine on NULL */
 
 /* The text is the task's; or a constant one, if the task has no room for more. */
-struct span task_text(struct task *j, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+struct span task_text(struct task *j, const char *fmt, ...) __attribute__((format(printf, 2,
+		3)));
 void        task_settle(struct task *j, uint32_t i, enum outcome o, struct span text,
                         enum task_slow slow);
 /* All of [first, first + n) that are open or taken. */
 void        task_settle_range(struct task *j, uint32_t first, uint32_t n, enum outcome o,
                               struct span text, enum task_slow slow);
-void        task_settle_rest(struct task *j, enum outcome o, struct span text, enum task_slow slow);
+void        task_settle_rest(struct task *j, enum outcome o, struct span text,
+		enum task_slow slow);
 void        task_trouble(struct task *j, struct span text, enum task_slow slow);
 bool        task_is_settled(const struct task *j);
 

@@ -65,7 +65,8 @@ bool           agents_have_room(const struct jobs *js, enum channel ch);
 bool           body_for(const struct jobs *js, uint64_t id, uint32_t *ret_index);
 
 struct handle *handle_find(const struct link *handles, const struct agent *a);
-struct handle *handle_new(struct jobs *js, struct link *handles, struct agent *a, uint32_t body);
+struct handle *handle_new(struct jobs *js, struct link *handles, struct agent *a,
+		uint32_t body);
 void           handle_free(struct jobs *js, struct handle *h);
 
 struct job    *job_begin(struct jobs *js, struct agent *a, struct handle *h, struct run *r);

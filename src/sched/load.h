@@ -86,7 +86,8 @@ void         loads_shrink(struct loads *ls);
 void         loads_trim(struct loads *ls);                            /* to LOAD_PARTS_MAX */
 
 void load_part(struct loads *ls, struct load *l, const struct record *r);
-void load_msg(struct loads *ls, struct load *l, const struct record *r, const struct msg_view *v);
+void load_msg(struct loads *ls, struct load *l, const struct record *r,
+		const struct msg_view *v);
 void load_state(struct load *l, const struct record *r, const struct state_view *v);
 void load_settle(struct load *l, struct msg_range range);
 bool load_is_over(const struct load *l);          /* every recipient is delivered or settled */

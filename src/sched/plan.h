@@ -131,7 +131,8 @@ struct plan {
 	size_t             owed_at, owed_n, owed_cap;
 	size_t             bytes;                 /* messages and runs */
 	uint64_t           recipients;            /* in runs */
-	struct buf         rewritten;                     /* scratch, with the limit of mail/route.h */
+	/* scratch, with the limit of mail/route.h */
+	struct buf         rewritten;
 	struct buf         address, address2, packed;     /* scratch */
 	int64_t            clock_offset_us;       /* wall - monotonic */
 	uint64_t           expiry_from_us;        /* monotonic: nothing is too old before */

@@ -24,7 +24,8 @@ void            message_add_run(struct plan *p, struct message *m, struct run *r
 /* Its recipients are counted already */
 void            message_split_run(struct plan *p, struct message *m, struct run *front);
 void            message_run_over(struct plan *p, struct run *r);
-void            message_failed(struct plan *p, struct message *m, uint32_t number, struct span addr);
+void            message_failed(struct plan *p, struct message *m, uint32_t number,
+		struct span addr);
 void            message_settle(struct plan *p, struct message *m, struct msg_range range);
 /* Ends it, or makes its bounce, if nothing is left to wait for.  It may be gone afterwards. */
 void            message_check_end(struct plan *p, struct message *m);

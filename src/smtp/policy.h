@@ -16,7 +16,8 @@
 #define POLICY_OWN_MAX  256                       /* addresses of this host that we remember */
 
 struct policy {
-	struct span          me, greeting, literal_host; /* borrowed from the control snapshot */
+	/* borrowed from the control snapshot */
+	struct span          me, greeting, literal_host;
 	uint64_t             databytes;           /* 0: no limit */
 	uint64_t             rcpts_max;           /* 0: no limit but memory */
 	uint64_t             conns_max, conns_ip_max; /* 0: no limit */
@@ -40,14 +41,16 @@ struct policy_peer {
 	bool        relay;                        /* any recipient, with the suffix appended */
 	struct span suffix;
 };
-struct policy_peer policy_peer(const struct policy *p, const struct ip *ip, const struct ip *local);
+struct policy_peer policy_peer(const struct policy *p, const struct ip *ip,
+		const struct ip *local);
 
 bool policy_sender_is_bad(const struct policy *p, struct span sender);
 /* user@[own address] becomes user@localiphost.  addr lies in dst (cap bytes) and stays there;
  * false: does not fit. */
 bool policy_name_literal(const struct policy *p, const struct policy_peer *peer, struct span *addr,
                          char *dst, size_t cap) must_use;
-const struct reply *policy_rcpt(const struct policy *p, const struct policy_peer *peer, struct span rcpt);
+const struct reply *policy_rcpt(const struct policy *p, const struct policy_peer *peer,
+		struct span rcpt);
 const struct reply *policy_size(const struct policy *p, uint64_t size);
 
 #endif

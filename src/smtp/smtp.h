@@ -21,23 +21,33 @@
 /* RFC 5321 4.5.3.1.4 asks for 512, and each parameter for more (RFC 1870: 26, RFC 6152: 17);
  * an address of POLICY_ADDR_MAX bytes, each behind a backslash, must fit. */
 #define SMTP_LINE_MAX   2048
-#define SMTP_HELO_MAX   255                       /* RFC 5321 4.5.3.1.2; the rest of a longer one is forgotten */
-#define SMTP_ERRORS_MAX 20                        /* 5.5.x answers before we hang up, anew after each message */
+/* RFC 5321 4.5.3.1.2; the rest of a longer one is forgotten */
+#define SMTP_HELO_MAX   255
+/* 5.5.x answers before we hang up, anew after each message */
+#define SMTP_ERRORS_MAX 20
 
 struct smtp;
 struct smtp_world {
 	const struct policy *policy;
-	struct buf          *scratch;             /* RECEIVED_MAX, for whoever needs it within one call */
-	bool                 untraced;            /* no Received line: the submission path writes its own */
+	/* RECEIVED_MAX, for whoever needs it within one call */
+	struct buf          *scratch;
+	/* no Received line: the submission path writes its own */
+	bool                 untraced;
 	bool               (*admits)(struct smtp *s);          /* may a transaction begin */
 	bool               (*full)(struct smtp *s);            /* no more body now */
-	struct envelope   *(*open)(struct smtp *s);            /* a transaction begins; NULL: too many */
+	/* a transaction begins; NULL: too many */
+	struct envelope   *(*open)(struct smtp *s);
 	void               (*body_begin)(struct smtp *s);
 	void               (*body)(struct smtp *s, struct span bytes);
-	void               (*commit)(struct smtp *s);          /* owes one smtp_committed(), later */
-	void               (*close)(struct smtp *s);           /* it is over; forget what was not committed */
-	void               (*refused)(struct smtp *s, const struct reply *why, struct span about); /* for the log; may be NULL */
-	void               (*accepted)(struct smtp *s, uint64_t id);                               /* the same */
+	/* owes one smtp_committed(), later */
+	void               (*commit)(struct smtp *s);
+	/* it is over; forget what was not committed */
+	void               (*close)(struct smtp *s);
+	/* for the log; may be NULL */
+	void               (*refused)(struct smtp *s, const struct reply *why,
+			struct span about);
+	/* the same */
+	void               (*accepted)(struct smtp *s, uint64_t id);
 };
 
 /* Where a session is; the verb table says what may come. */
@@ -55,7 +65,8 @@ struct smtp {
 	struct dots_in           dots;
 	struct hops              hops;
 	uint64_t                 size;            /* body bytes, without our Received line */
-	const struct reply      *refusal;         /* of this body: the rest is read and dropped */
+	/* of this body: the rest is read and dropped */
+	const struct reply      *refusal;
 	uint8_t                  phase, errors;
 	bool                     esmtp, draining, sender_is_bad;
 	uint8_t                  helo_n;
@@ -63,8 +74,10 @@ struct smtp {
 };
 static_check(SMTP_HELO_MAX <= UINT8_MAX);
 
-void smtp_begin(struct smtp *s, const struct smtp_world *w, struct outbuf *out, const struct policy_peer *peer);
-void smtp_fini(struct smtp *s);                   /* closes an open transaction; fine on a zeroed one */
+void smtp_begin(struct smtp *s, const struct smtp_world *w, struct outbuf *out,
+		const struct policy_peer *peer);
+/* closes an open transaction; fine on a zeroed one */
+void smtp_fini(struct smtp *s);
 enum smtp_verdict smtp_input(struct smtp *s, struct span *in);
 void smtp_committed(struct smtp *s, enum stored verdict, uint64_t id);
 void smtp_timeout(struct smtp *s);                /* nothing came for too long */

@@ -10,10 +10,14 @@
 #include "mail/counters.h"
 #include "mail/role.h"
 
-#define SMTPD_RECV_BUFS  512                      /* 8 MiB for all connections of a process; idle ones hold none */
-#define SMTPD_MAILS_MAX  COUNTERS_MAX             /* transactions open at once: no more than connections */
-#define SMTPD_RCPTS_BYTES_MAX (64 * 1024 * 1024)  /* packed recipients of one message: a million and more */
-#define SMTPD_SPARE_MAX  256                      /* transactions kept ready, each with at most two pages */
+/* 8 MiB for all connections of a process; idle ones hold none */
+#define SMTPD_RECV_BUFS  512
+/* transactions open at once: no more than connections */
+#define SMTPD_MAILS_MAX  COUNTERS_MAX
+/* packed recipients of one message: a million and more */
+#define SMTPD_RCPTS_BYTES_MAX (64 * 1024 * 1024)
+/* transactions kept ready, each with at most two pages */
+#define SMTPD_SPARE_MAX  256
 
 struct loop;
 struct smtpd;

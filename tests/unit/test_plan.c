@@ -210,6 +210,21 @@ static void virtual_domains_are_rewritten_when_loaded(void **state)
 	assert_span(fake_rcpt(&f.deliveries[1], 0), "nobody@here.example");
 }
 
+/* What lspawn would refuse is never made: docs/qmail.md 8.4. */
+static void an_absurd_prefix_leaves_the_address_alone(void **state)
+{
+	static const char *const rcpts[] = {"u@virt.example"};
+	char map[4096] = "virt.example:";
+
+	memset(map + strlen(map), 'a', 3000);
+	fake_set(&f, "virtualdomains", map);
+	fake_plan(&f);
+	submit(64, "s@x.example", rcpts, 1);
+	fake_ready(&f, 10);
+	assert_int_equal(f.deliveries_n, 1);
+	assert_span(fake_rcpt(&f.deliveries[0], 0), "u@virt.example");
+}
+
 /* Due times after birth when every try is quick: docs/qmail.md 10.1. */
 static void follow_schedule(const char *const *rcpt, const uint64_t *due, unsigned n)
 {
@@ -848,6 +863,7 @@ int main(void)
 		TEST(concurrency_zero_holds),
 		TEST(verp_is_applied_at_delivery),
 		TEST(virtual_domains_are_rewritten_when_loaded),
+		TEST(an_absurd_prefix_leaves_the_address_alone),
 		TEST(remote_schedule),
 		TEST(local_schedule),
 		TEST(too_old_is_a_failure),
