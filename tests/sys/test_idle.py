@@ -49,10 +49,13 @@ def main():
     for s in idle + [c]:
         s.close()
     a.control("concurrencyperip", "3")
+    old = a.pids("quire-smtpd")
     os.kill(a.start_pid(), 1)
-    # The old process counts its last connections until they are gone.
-    while len(a.pids("quire-smtpd")) > 1:
-        time.sleep(0.1)
+    # The old process counts its last connections until they are gone; at first it is the only one.
+    deadline = time.monotonic() + 60
+    while ((now := a.pids("quire-smtpd")) == old or len(now) != 1) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    report.ok(len(now) == 1 and now != old, "HUP replaces the process, the old one ends")
     few = [socket.create_connection(("127.0.0.2", 25), timeout=30) for _ in range(4)]
     greetings = [s.makefile("rb").readline() for s in few]
     report.ok(sorted(g[:3] for g in greetings) == [b"220"] * 3 + [b"421"], f"concurrencyperip holds {greetings}")
