@@ -32,7 +32,7 @@ struct delivery {
 	struct buf                text;           /* the instructions */
 	bool                      forward_only;
 	struct buf                newsender;
-	struct buf                envelope;       /* of the forward, while addresses are collected */
+	struct buf                envelope;       /* of the forward, being collected */
 	unsigned                  files, forwards;
 };
 
@@ -42,14 +42,18 @@ static bool enter_home(struct delivery *d)
 	struct stat st;
 
 	if (!span_starts(d->job->home, SPAN("/")))  /* we stand in the home of the job before */
-		return report_fail(d->report, 'Z', "Unable to switch to home: not an absolute name. (#4.3.5)\n");
+		return report_fail(
+			d->report, 'Z',
+			"Unable to switch to home: not an absolute name. (#4.3.5)\n");
 	if (!span_to_cstr(d->job->home, home, sizeof(home)))
-		return report_fail(d->report, 'Z', "Unable to switch to home: name too long. (#4.3.0)\n");
+		return report_fail(d->report, 'Z',
+				   "Unable to switch to home: name too long. (#4.3.0)\n");
 	if (chdir(home) < 0 || stat(".", &st) < 0)
-		return report_fail(d->report, 'Z', "Unable to switch to %s: %s. (#4.3.0)\n", home,
-		                   strerror(errno));
+		return report_fail(d->report, 'Z', "Unable to switch to %s: %s. (#4.3.0)\n",
+				   home, strerror(errno));
 	if (st.st_mode & OTHERS_WRITE)
-		return report_fail(d->report, 'Z', "Uh-oh: home directory is writable. (#4.7.0)\n");
+		return report_fail(d->report, 'Z',
+				   "Uh-oh: home directory is writable. (#4.7.0)\n");
 	if (st.st_mode & STICKY)
 		return report_fail(d->report, 'Z', "Home directory is sticky: "
 		                   "user is editing his .qmail file. (#4.2.1)\n");
@@ -66,7 +70,8 @@ static bool check_loop(struct delivery *d)
 
 static bool unable_to_open(struct delivery *d, const char *name, int error)
 {
-	return report_fail(d->report, 'Z', "Unable to open %s: %s. (#4.3.0)\n", name, strerror(error));
+	return report_fail(d->report, 'Z', "Unable to open %s: %s. (#4.3.0)\n", name,
+			   strerror(error));
 }
 
 enum found { FOUND, NOT_THERE, TROUBLE };
@@ -147,7 +152,8 @@ static bool find_instructions(struct delivery *d)
 	if (found == TROUBLE)
 		return false;
 	if (found == NOT_THERE && d->job->dash.n > 0)
-		return report_fail(d->report, 'D', "Sorry, no mailbox here by that name. (#5.1.1)\n");
+		return report_fail(d->report, 'D',
+				   "Sorry, no mailbox here by that name. (#5.1.1)\n");
 	if (found == NOT_THERE)
 		return use_fallback(d);
 	ok = read_instructions(d, fd, name);
@@ -208,8 +214,8 @@ static bool collect(struct delivery *d, char letter, struct span addr)
 
 static bool refuse_forward_only(struct delivery *d, const char *what)
 {
-	return report_fail(d->report, 'Z', "Uh-oh: .qmail has %s delivery but has x bit set. (#4.7.0)\n",
-	                   what);
+	return report_fail(d->report, 'Z',
+			   "Uh-oh: .qmail has %s delivery but has x bit set. (#4.7.0)\n", what);
 }
 
 static bool execute(struct delivery *d, const struct dot_line *line, bool forward_only)
@@ -229,7 +235,8 @@ static bool execute(struct delivery *d, const struct dot_line *line, bool forwar
 		d->forwards++;
 		return collect(d, 'T', line->arg);
 	case DOT_BLANK_FIRST:
-		return report_fail(d->report, 'Z', "Uh-oh: first line of .qmail file is blank. (#4.2.1)\n");
+		return report_fail(d->report, 'Z',
+				   "Uh-oh: first line of .qmail file is blank. (#4.2.1)\n");
 	case DOT_END:
 		break;
 	}
@@ -249,8 +256,9 @@ static bool check_no_programs(struct delivery *d)
 		case DOT_PROGRAM:
 			if (lines.forward_only)
 				return true;      /* has an answer of its own */
-			return report_fail(d->report, 'Z', "Sorry, program deliveries are not available "
-			                   "in this version. (#4.3.5)\n");
+			return report_fail(d->report, 'Z',
+					   "Sorry, program deliveries are not available "
+					   "in this version. (#4.3.5)\n");
 		case DOT_END:
 		case DOT_BLANK_FIRST:
 			return true;
@@ -279,7 +287,8 @@ static bool forward(struct delivery *d, uint64_t *ret_id)
 {
 	if (!buf_add_byte(&d->envelope, '\0'))
 		return report_fail(d->report, 'Z', "Too many forwarding addresses. (#4.3.0)\n");
-	return d->world->forward(d->world->ctx, &d->letter, buf_span(&d->envelope), d->report, ret_id);
+	return d->world->forward(d->world->ctx, &d->letter, buf_span(&d->envelope), d->report,
+				 ret_id);
 }
 
 static void run(struct delivery *d)

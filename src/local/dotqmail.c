@@ -41,7 +41,8 @@ static void name_add_ext(struct name *t, struct span ext)
 		t->dst[i] = t->dst[i] == '.' ? ':' : span_lower(t->dst[i]);
 }
 
-bool dot_name(struct span dash, struct span ext, struct span ending, char dst[static DOT_NAME_MAX])
+bool dot_name(struct span dash, struct span ext, struct span ending,
+	      char dst[static DOT_NAME_MAX])
 {
 	struct name t = {.dst = dst};
 

@@ -22,7 +22,8 @@ static bool queue(const char *socket, const struct letter *l, struct span envelo
 	(void)submit_envelope(&s, envelope);
 	code = submit_end(&s);
 	if (code != SUBMIT_OK)
-		return report_fail(r, submit_letter(code), "Unable to forward message: %s.\n", s.text);
+		return report_fail(r, submit_letter(code), "Unable to forward message: %s.\n",
+				   s.text);
 	*ret_id = s.id;
 	return true;
 }
@@ -34,6 +35,8 @@ bool forward_send(void *home, const struct letter *l, struct span envelope, stru
 	int  n = snprintf(socket, sizeof(socket), "%s/run/submit", (const char *)home);
 
 	if (n < 0 || (size_t)n >= sizeof(socket))
-		return report_fail(r, 'Z', "Unable to forward message: the home's name is too long (#4.3.5).\n");
+		return report_fail(
+			r, 'Z',
+			"Unable to forward message: the home's name is too long (#4.3.5).\n");
 	return queue(socket, l, envelope, r, ret_id);
 }

@@ -65,7 +65,7 @@ struct body {
 	uint32_t    handle;
 	int         fd;                           /* -1: not there yet */
 	bool        failed, closed;
-	bool        unlisted;                     /* its handle means another one now, or nothing */
+	bool        unlisted;                     /* its handle means another now, or none */
 	uint64_t    id, size;
 	uint64_t    since_ms;
 	unsigned    jobs;                         /* that still need it */
@@ -116,7 +116,7 @@ struct lspawn {
 
 static void pump(struct lspawn *ls);
 
-/* --- bodies ------------------------------------------------------------------------------- */
+/* --- bodies ----------------------------------------------------------------------------- */
 
 static void sweep_soon(struct lspawn *ls)
 {
@@ -165,7 +165,7 @@ static void body_drop_if_done(struct lspawn *ls, struct body *b)
 		body_drop(ls, b);
 }
 
-/* --- jobs ---------------------------------------------------------------------------------- */
+/* --- jobs -------------------------------------------------------------------------------- */
 
 static void job_free(struct lspawn *ls, struct job *j)
 {
@@ -237,7 +237,8 @@ static void users_trouble(struct lspawn *ls, struct job *j, enum users_result wh
 	case USERS_NO_ALIAS:
 		return job_done(ls, j, 'Z', SPAN("Unable to find alias user!\n"));
 	case USERS_BAD_CDB:
-		return job_done(ls, j, 'Z', SPAN("Trouble reading users/cdb in qmail-lspawn.\n"));
+		return job_done(ls, j, 'Z',
+				SPAN("Trouble reading users/cdb in qmail-lspawn.\n"));
 	case USERS_TEMP:
 		return job_done(ls, j, 'Z', SPAN("Temporary failure in qmail-lspawn.\n"));
 	case USERS_OK:
@@ -257,16 +258,19 @@ static void job_ready(struct lspawn *ls, struct job *j)
 	if (j->body->size != j->size || (j->body->id != 0 && j->body->id != j->id))
 		return job_done(ls, j, 'Z', SPAN("Message has a wrong body. (#4.3.0)\n"));
 	if (!j->has_host)
-		return job_done(ls, j, 'D', SPAN("Sorry, address must include host name. (#5.1.3)\n"));
+		return job_done(ls, j, 'D',
+				SPAN("Sorry, address must include host name. (#5.1.3)\n"));
 	if (j->local.n == 0)                      /* docs/qmail.md 13.7: for trash */
 		return job_done(ls, j, 'K', SPAN_NONE);
 	if (ls->cdb_bad)
 		return users_trouble(ls, j, USERS_BAD_CDB);
-	found = users_find(ls->cdb, ls->alias_dir, !ls->role->privileged, j->local, &j->mem, &j->user);
+	found = users_find(ls->cdb, ls->alias_dir, !ls->role->privileged, j->local, &j->mem,
+			   &j->user);
 	if (found != USERS_OK)
 		return users_trouble(ls, j, found);
 	if (ls->role->privileged && j->user.uid == 0)
-		return job_done(ls, j, 'Z', SPAN("Not allowed to perform deliveries as root.\n"));
+		return job_done(ls, j, 'Z',
+				SPAN("Not allowed to perform deliveries as root.\n"));
 	list_add_end(&ls->queue, &j->link);
 	pump(ls);
 }
@@ -282,7 +286,7 @@ static void body_is_here(struct lspawn *ls, struct body *b)
 	body_drop_if_done(ls, b);
 }
 
-/* --- workers ------------------------------------------------------------------------------- */
+/* --- workers ----------------------------------------------------------------------------- */
 
 static void worker_free(struct worker *w)
 {
@@ -341,7 +345,8 @@ static void on_death(struct op *op, int res, unsigned flags)
 	if (!w->ending) {
 		snprintf(pid, sizeof(pid), "%d", (int)w->pid);
 		snprintf(status, sizeof(status), "%d", si.si_status);
-		log_note("worker", pid, si.si_code == CLD_EXITED ? "exit" : "signal", status, NULL);
+		log_note("worker", pid, si.si_code == CLD_EXITED ? "exit" : "signal", status,
+			 NULL);
 	}
 	worker_end(w);
 	worker_close_if_over(w);
@@ -440,7 +445,8 @@ static struct worker *longest_idle(struct lspawn *ls)
 static struct worker_who who_of(const struct lspawn *ls, const struct job *j)
 {
 	if (ls->role->privileged)
-		return (struct worker_who){.drop = true, .uid = j->user.uid, .gid = j->user.gid};
+		return (struct worker_who){
+			.drop = true, .uid = j->user.uid, .gid = j->user.gid};
 	return (struct worker_who){.drop = false, .uid = geteuid(), .gid = getegid()};
 }
 
@@ -469,7 +475,7 @@ static void hand_over(struct lspawn *ls, struct job *j, struct worker *w)
 
 	list_remove(&j->link);
 	if (!worker_send(w->sock, &job, j->body->fd, j->size)) {
-		worker_end(w);                    /* it is gone, or cannot be told: nothing was done */
+		worker_end(w);                    /* it is gone: nothing was done */
 		return job_done(ls, j, 'Z', SPAN("Temporary failure in qmail-lspawn.\n"));
 	}
 	w->job = j;
@@ -497,7 +503,8 @@ static void pump(struct lspawn *ls)
 		if (w) {
 			hand_over(ls, j, w);
 		} else {
-			log_note("error", "cannot start a worker", "why", strerror(errno), NULL);
+			log_note("error", "cannot start a worker", "why", strerror(errno),
+				 NULL);
 			job_done(ls, j, 'Z', SPAN("Temporary failure in qmail-lspawn.\n"));
 		}
 	}
@@ -548,7 +555,7 @@ static void on_sweep(struct timer *t)
 		sweep_soon(ls);
 }
 
-/* --- sched and body ------------------------------------------------------------------------ */
+/* --- sched and body ---------------------------------------------------------------------- */
 
 static struct lspawn *lspawn_of(struct wire *w)
 {
@@ -566,7 +573,8 @@ static bool job_fill(struct job *j, const struct msg_deliver *m, struct span tai
 	struct span sender = span_cut(&tail, m->sender_n);
 	struct span rcpt;
 
-	if (sender.n != m->sender_n || m->rcpts != 1 || !packed_next(&tail, &rcpt) || tail.n > 0)
+	if (sender.n != m->sender_n || m->rcpts != 1 || !packed_next(&tail, &rcpt) ||
+	    tail.n > 0)
 		return false;
 	if (sender.n > ADDRESS_MAX || rcpt.n > ADDRESS_MAX)
 		return false;
@@ -772,7 +780,7 @@ static void attach_body(struct lspawn *ls, struct peer *p, int fd)
 
 static void attach(struct lspawn *ls, uint32_t role, uint32_t index, int fd)
 {
-	bool         wanted = role == ROLE_SCHED || (role == ROLE_BODY && index < ROLE_PEERS_MAX);
+	bool wanted = role == ROLE_SCHED || (role == ROLE_BODY && index < ROLE_PEERS_MAX);
 	struct peer *p;
 
 	if (!wanted) {
@@ -781,21 +789,23 @@ static void attach(struct lspawn *ls, uint32_t role, uint32_t index, int fd)
 	}
 	p = mem_new(sizeof(*p));
 	*p = (struct peer){.ls = ls, .role = role, .index = index};
-	snprintf(p->name, sizeof(p->name), "%s/%" PRIu32, role == ROLE_SCHED ? "sched" : "body", index);
+	snprintf(p->name, sizeof(p->name), "%s/%" PRIu32, role == ROLE_SCHED ? "sched" : "body",
+		 index);
 	if (role == ROLE_SCHED)
 		attach_sched(ls, p, fd);
 	else
 		attach_body(ls, p, fd);
 }
 
-/* --- start --------------------------------------------------------------------------------- */
+/* --- start ------------------------------------------------------------------------------- */
 
 static void use_control(struct lspawn *ls)
 {
 	uint64_t want = control_int(ls->role->control, "concurrencylocal", CONCURRENCY_DEFAULT);
 
 	if (want > CONCURRENCY_MAX) {
-		log_note("control", "concurrencylocal", "odd", "too large, 4096 is taken", NULL);
+		log_note("control", "concurrencylocal", "odd", "too large, 4096 is taken",
+			 NULL);
 		want = CONCURRENCY_MAX;
 	}
 	ls->limit = (unsigned)want;

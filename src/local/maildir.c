@@ -1,7 +1,8 @@
 /* maildir - see maildir.h.
  *
  * What a crash can leave, by name:
- *   TMP_ONLY   a file in tmp/, perhaps not whole: readers ignore it and delete it after 36 hours
+ *   TMP_ONLY   a file in tmp/, perhaps not whole: readers ignore it, and delete it after a
+ *              day and a half
  *   BOTH       linked but not yet unlinked (file systems without RENAME_NOREPLACE): as NEW
  *   NEW        delivered; whether the answer K left decides if it comes again
  * The rename is one change of two directories; syncing new/ is what makes it durable.  That
@@ -63,8 +64,8 @@ static void make_name(char dst[static NAME_LEN])
 	clock_refresh();
 	us = clock_wall_us();
 	buf_init(&b, NAME_LEN - 1);
-	check(buf_fmt(&b, "%" PRIu64 ".M%" PRIu64 "P%dQ%u.", us / 1000000, us % 1000000, (int)getpid(),
-	              ++count));
+	check(buf_fmt(&b, "%" PRIu64 ".M%" PRIu64 "P%dQ%u.", us / 1000000, us % 1000000,
+		      (int)getpid(), ++count));
 	add_host(&b);
 	memcpy(dst, b.p, b.n);
 	dst[b.n] = '\0';
@@ -101,8 +102,8 @@ static int create_tmp(struct maildir *m)
 
 	for (unsigned i = 0; i < MAILDIR_TRIES && fd < 0; i++) {
 		make_name(m->name);
-		fd = openat(m->tmp, m->name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
-		            MAILDIR_MODE);
+		fd = openat(m->tmp, m->name,
+			    O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, MAILDIR_MODE);
 		if (fd < 0 && errno != EEXIST)
 			break;
 	}
@@ -158,7 +159,8 @@ static int open_dir(int at, const char *name)
 static bool deliver_below(int dir, const struct letter *l)
 {
 	struct maildir m = {.tmp = open_dir(dir, "tmp"), .new = open_dir(dir, "new")};
-	bool ok = m.tmp >= 0 && m.new >= 0 && write_tmp(&m, l) && move_to_new(&m) && sync_new(&m);
+	bool ok = m.tmp >= 0 && m.new >= 0 && write_tmp(&m, l) && move_to_new(&m) &&
+	          sync_new(&m);
 
 	if (m.tmp >= 0)
 		close(m.tmp);

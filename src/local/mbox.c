@@ -123,13 +123,14 @@ static bool sync_parent(struct span path)
 	check(span_to_cstr(span_until(path, slash == 0 ? 1 : slash), dir, sizeof(dir)));
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
-		return errno == EACCES;           /* one that we may not read we did not add a file to */
+		return errno == EACCES;           /* not readable: not changed by us */
 	error = file_sync_dir(fd);
 	close(fd);
 	return error == 0;
 }
 
-static bool append(int fd, const char *path, const struct letter *l, bool locked, struct report *r)
+static bool append(int fd, const char *path, const struct letter *l, bool locked,
+		   struct report *r)
 {
 	off_t end = lseek(fd, 0, SEEK_END);
 	int   error;
@@ -151,14 +152,18 @@ bool mbox_deliver(struct span file, const struct letter *l, unsigned lock_s, str
 	bool      ok;
 
 	if (!span_to_cstr(file, path, sizeof(path)))
-		return report_fail(r, 'Z', "Unable to open mbox file: name too long. (#4.2.1)\n");
-	fd = open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CREAT | O_CLOEXEC, MBOX_MODE);
+		return report_fail(r, 'Z',
+				   "Unable to open mbox file: name too long. (#4.2.1)\n");
+	fd = open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CREAT | O_CLOEXEC,
+		  MBOX_MODE);
 	if (fd < 0)
-		return report_fail(r, 'Z', "Unable to open %s: %s. (#4.2.1)\n", path, strerror(errno));
+		return report_fail(r, 'Z', "Unable to open %s: %s. (#4.2.1)\n", path,
+				   strerror(errno));
 	lock = lock_within(fd, lock_s);
 	if (lock == LOCK_TIMEOUT)
-		ok = report_fail(r, 'Z', "File has been locked for %u seconds straight. (#4.3.0)\n",
-		                 lock_s);
+		ok = report_fail(r, 'Z',
+				 "File has been locked for %u seconds straight. (#4.3.0)\n",
+				 lock_s);
 	else
 		ok = append(fd, path, l, lock == LOCKED, r);
 	close(fd);                                /* what it could still say, fsync has said */

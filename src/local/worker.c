@@ -43,8 +43,9 @@ union control_space {                             /* room for one descriptor, al
 
 static void words_of(const struct local_job *job, struct span w[static WORKER_WORDS])
 {
-	const struct span words[WORKER_WORDS] = {job->home,   job->local,  job->domain,  job->dash,
-	                                         job->ext,    job->sender, job->fallback};
+	const struct span words[WORKER_WORDS] = {job->home,    job->local, job->domain,
+						 job->dash,    job->ext,   job->sender,
+						 job->fallback};
 
 	memcpy(w, words, sizeof(words));
 }
@@ -164,7 +165,8 @@ static void answer(struct report *r)
 		_exit(111);
 }
 
-static void do_job(const struct local_world *w, const struct local_job *job, int fd, uint64_t size)
+static void do_job(const struct local_world *w, const struct local_job *job, int fd,
+		   uint64_t size)
 {
 	struct report r;
 	struct span   body;
@@ -183,7 +185,8 @@ static void do_job(const struct local_world *w, const struct local_job *job, int
 
 static _Noreturn void run(const char *quire_home)
 {
-	struct local_world world = {.forward = forward_send, .ctx = (void *)(uintptr_t)quire_home};
+	struct local_world world = {.forward = forward_send,
+				    .ctx = (void *)(uintptr_t)quire_home};
 	struct local_job   job;
 	uint64_t           size;
 	char               packet[WORKER_JOB_MAX];
@@ -226,7 +229,8 @@ static void become(const struct worker_who *who)
 	    setresuid(who->uid, who->uid, who->uid) < 0)
 		die_sys(111, "become the recipient's user", NULL);
 	check(getresuid(&r, &e, &s) == 0 && r == who->uid && e == who->uid && s == who->uid);
-	check(getresgid(&rg, &eg, &sg) == 0 && rg == who->gid && eg == who->gid && sg == who->gid);
+	check(getresgid(&rg, &eg, &sg) == 0 && rg == who->gid && eg == who->gid &&
+	      sg == who->gid);
 	check(getgroups(1, &group) == 1 && group == who->gid);
 	check(setuid(0) < 0 && seteuid(0) < 0);
 }
@@ -240,7 +244,7 @@ static _Noreturn void child(const struct worker_who *who, const char *quire_home
 	if (close_range(WORKER_SOCK_FD + 1, ~0u, 0) < 0)
 		_exit(111);
 	reset_signals();
-	setsid();                                 /* not the terminal's: an interrupt there is for start */
+	setsid();                                 /* a terminal's interrupt is for start */
 	prctl(PR_SET_NAME, "quire-local");
 	if (who->drop)
 		become(who);
@@ -250,7 +254,8 @@ static _Noreturn void child(const struct worker_who *who, const char *quire_home
 	run(quire_home);
 }
 
-pid_t worker_start(const struct worker_who *who, const char *quire_home, int *ret_sock, int *ret_pidfd)
+pid_t worker_start(const struct worker_who *who, const char *quire_home, int *ret_sock,
+		   int *ret_pidfd)
 {
 	int   pair[2];
 	pid_t pid;

@@ -11,7 +11,8 @@ static void check_name(const char *name, struct span dash)
 {
 	check(strlen(name) < DOT_NAME_MAX);
 	check(strncmp(name, ".qmail", 6) == 0);
-	/* What the sender wrote begins behind the dash: no part of it goes up, none is upper case. */
+	/* What the sender wrote begins behind the dash: no part of it goes up, none is upper
+	 * case. */
 	for (const char *p = name + 6 + dash.n; *p; p++)
 		check(*p != '.' && (*p < 'A' || *p > 'Z'));
 }
@@ -19,8 +20,8 @@ static void check_name(const char *name, struct span dash)
 static void search(struct span dash, struct span ext)
 {
 	struct dot_search s;
-	char              name[DOT_NAME_MAX], last[DOT_NAME_MAX] = "";
-	size_t            names = 0, dashes = 0;
+	char name[DOT_NAME_MAX], last[DOT_NAME_MAX] = "";
+	size_t names = 0, dashes = 0;
 
 	for (size_t i = 0; i < ext.n; i++)
 		dashes += ext.p[i] == '-';
@@ -49,7 +50,7 @@ static void check_line(struct span text, const struct dot_line *l)
 static void decorate(struct span text, struct buf *ret)
 {
 	while (text.n > 0) {
-		size_t      lf = span_find(text, '\n');
+		size_t lf = span_find(text, '\n');
 		struct span line = span_cut(&text, lf == SPAN_NPOS ? text.n : lf);
 
 		span_skip(&text, SPAN("\n"));
@@ -60,8 +61,8 @@ static void decorate(struct span text, struct buf *ret)
 static void lines(struct span text, bool forward_only)
 {
 	struct dot_lines a, b;
-	struct dot_line  la, lb;
-	struct buf       other;
+	struct dot_line la, lb;
+	struct buf other;
 
 	buf_init(&other, 16 * 1024 * 1024);
 	decorate(text, &other);
@@ -83,8 +84,9 @@ static void lines(struct span text, bool forward_only)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
 	struct span all = span_of(data, n);
-	size_t      lf = span_find(all, '\n');
-	struct span ext = span_until(all, lf), text = span_from(all, lf == SPAN_NPOS ? n : lf + 1);
+	size_t lf = span_find(all, '\n');
+	struct span ext = span_until(all, lf),
+		    text = span_from(all, lf == SPAN_NPOS ? n : lf + 1);
 
 	search(SPAN("-"), ext);
 	search(SPAN_NONE, ext);

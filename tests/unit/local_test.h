@@ -23,10 +23,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define NOV_21 1795225250                         /* Sat Nov 21 01:40:50 2026 */
+#define NOV_21 1795225250 /* Sat Nov 21 01:40:50 2026 */
 
 struct nest {
-	char dir[64];                             /* absolute */
+	char dir[64]; /* absolute */
 };
 
 static inline void nest_make(struct nest *h)
@@ -36,7 +36,8 @@ static inline void nest_make(struct nest *h)
 	assert_non_null(mkdtemp(h->dir));
 }
 
-static inline int nest_remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
+static inline int nest_remove_one(const char *path, const struct stat *st, int kind,
+				  struct FTW *at)
 {
 	return remove(path);
 }
@@ -50,7 +51,7 @@ static inline void nest_remove(struct nest *h)
 static inline const char *nest_path(const struct nest *h, const char *name)
 {
 	static char path[8][4400];
-	static int  next;
+	static int next;
 
 	next = (next + 1) % 8;
 	snprintf(path[next], sizeof(path[next]), "%s/%s", h->dir, name);
@@ -69,7 +70,7 @@ static inline void nest_write(const struct nest *h, const char *name, const char
 static inline void nest_maildir(const struct nest *h, const char *name)
 {
 	static const char *const below[] = {"", "/tmp", "/new", "/cur"};
-	char                     path[128];
+	char path[128];
 
 	for (size_t i = 0; i < ARRAY_N(below); i++) {
 		snprintf(path, sizeof(path), "%s%s", name, below[i]);
@@ -80,9 +81,9 @@ static inline void nest_maildir(const struct nest *h, const char *name)
 /* How many files there are; one of their names in `one`. */
 static inline unsigned nest_count(const struct nest *h, const char *dir, char one[static 256])
 {
-	DIR           *d = opendir(nest_path(h, dir));
+	DIR *d = opendir(nest_path(h, dir));
 	struct dirent *e;
-	unsigned       n = 0;
+	unsigned n = 0;
 
 	assert_non_null(d);
 	while ((e = readdir(d))) {

@@ -4,15 +4,15 @@
 
 #include "local/deliver.h"
 
-static struct nest      home;
-static struct report    report;
-static struct buf       forwarded;                /* envelope, "|" for NUL, "\n" DTLINE */
-static unsigned         forwards;
-static bool             forward_refused;
+static struct nest home;
+static struct report report;
+static struct buf forwarded; /* envelope, "|" for NUL, "\n" DTLINE */
+static unsigned forwards;
+static bool forward_refused;
 static struct local_job job;
 
-static bool fake_forward(void *ctx, const struct letter *l, struct span envelope, struct report *r,
-                         uint64_t *ret_id)
+static bool fake_forward(void *ctx, const struct letter *l, struct span envelope,
+			 struct report *r, uint64_t *ret_id)
 {
 	if (forward_refused)
 		return report_fail(r, 'D', "Unable to forward message: no.\n");
@@ -33,10 +33,13 @@ static int setup(void **state)
 	buf_init(&forwarded, 1 << 20);
 	forwards = 0;
 	forward_refused = false;
-	job = (struct local_job){.home = span_str(home.dir), .local = SPAN("joe-v-AAA"),
-	                         .domain = SPAN("mail.example.com"), .dash = SPAN("-"),
-	                         .ext = SPAN("v-AAA"), .sender = SPAN("s@x.example"),
-	                         .fallback = SPAN("./Maildir/")};
+	job = (struct local_job){.home = span_str(home.dir),
+				 .local = SPAN("joe-v-AAA"),
+				 .domain = SPAN("mail.example.com"),
+				 .dash = SPAN("-"),
+				 .ext = SPAN("v-AAA"),
+				 .sender = SPAN("s@x.example"),
+				 .fallback = SPAN("./Maildir/")};
 	return 0;
 }
 
@@ -57,7 +60,7 @@ static void main_address(void)
 
 static void try(void)
 {
-	assert_int_equal(chdir("/"), 0);          /* wherever the job before left us */
+	assert_int_equal(chdir("/"), 0); /* wherever the job before left us */
 	deliver(&world, &job, SPAN("Subject: t\n\nbody\n"), &report);
 }
 
@@ -99,17 +102,20 @@ static void all_addresses_at_once_and_at_last(void **state)
 {
 	gives("a@b\n./mbox\n&c@d\na@b\n", 'K', "did 1+3+0\nqp 9340\n");
 	assert_int_equal(forwards, 1);
-	forwarded_is("Fs@x.example|Ta@b|Tc@d|Ta@b||\nDelivered-To: joe-v-AAA@mail.example.com\n");
+	forwarded_is(
+		"Fs@x.example|Ta@b|Tc@d|Ta@b||\nDelivered-To: joe-v-AAA@mail.example.com\n");
 	gives("a@b\n./nodir/\n", 'Z', "Unable to chdir to maildir. (#4.2.1)\n");
 	assert_int_equal(forwards, 1);
 }
 
 static void forward_only(void **state)
 {
-	const char *const refused = "Uh-oh: .qmail has file delivery but has x bit set. (#4.7.0)\n";
+	const char *const refused =
+		"Uh-oh: .qmail has file delivery but has x bit set. (#4.7.0)\n";
 
 	gives("+list\n./mbox\n", 'Z', refused);
-	gives("+list \t\n|exit 0\n", 'Z', "Uh-oh: .qmail has prog delivery but has x bit set. (#4.7.0)\n");
+	gives("+list \t\n|exit 0\n", 'Z',
+	      "Uh-oh: .qmail has prog delivery but has x bit set. (#4.7.0)\n");
 	assert_false(is_there("mbox"));
 	gives("+other\n./mbox\n", 'K', "did 1+0+0\n");
 	gives("+list\na@b\n", 'K', "did 0+1+0\nqp 9340\n");
@@ -135,7 +141,8 @@ static void blanks(void **state)
 /* Nothing of the others is done: it would be done again at every try. */
 static void programs_wait(void **state)
 {
-	gives("./mbox\na@b\n|exit 0\n", 'Z', "Sorry, program deliveries are not available in this version. (#4.3.5)\n");
+	gives("./mbox\na@b\n|exit 0\n", 'Z',
+	      "Sorry, program deliveries are not available in this version. (#4.3.5)\n");
 	assert_false(is_there("mbox"));
 	assert_int_equal(forwards, 0);
 }
@@ -156,7 +163,7 @@ static void the_exact_file_first(void **state)
 	gives("some@x\n", 'K', "did 0+1+0\nqp 9340\n");
 	forwarded_is("Fs@x.example|Texact@x||\nDelivered-To: joe-v-AAA@mail.example.com\n");
 	unlink(nest_path(&home, ".qmail-v-aaa"));
-	mkdir(nest_path(&home, ".qmail-v-aaa"), 0700);        /* not a regular file: not there */
+	mkdir(nest_path(&home, ".qmail-v-aaa"), 0700); /* not a regular file: not there */
 	unlink(nest_path(&home, ".qmail-v-default"));
 	mkfifo(nest_path(&home, ".qmail-v-default"), 0600);
 	gives(NULL, 'K', "did 0+1+0\nqp 9340\n");
@@ -192,7 +199,7 @@ static void writable_by_others(void **state)
 static void unreadable(void **state)
 {
 	if (geteuid() == 0)
-		skip();                           /* root reads everything; test_lspawn has users */
+		skip(); /* root reads everything; test_lspawn has users */
 	nest_write(&home, ".qmail-v-default", "a@b\n");
 	assert_int_equal(chmod(nest_path(&home, ".qmail-v-default"), 0), 0);
 	gives(NULL, 'Z', "Unable to open .qmail-v-default: Permission denied. (#4.3.0)\n");
@@ -208,11 +215,14 @@ static void homes(void **state)
 	assert_int_equal(chmod(home.dir, 0702), 0);
 	gives(NULL, 'Z', "Uh-oh: home directory is writable. (#4.7.0)\n");
 	assert_int_equal(chmod(home.dir, 01700), 0);
-	gives(NULL, 'Z', "Home directory is sticky: user is editing his .qmail file. (#4.2.1)\n");
+	gives(NULL, 'Z',
+	      "Home directory is sticky: user is editing his .qmail file. (#4.2.1)\n");
 	assert_int_equal(chmod(home.dir, 0770), 0);
 	gives(NULL, 'K', "did 0+1+0\nqp 9340\n");
 	job.home = span_str(nest_path(&home, "none"));
-	snprintf(text, sizeof(text), "Unable to switch to %s/none: No such file or directory. (#4.3.0)\n", home.dir);
+	snprintf(text, sizeof(text),
+		 "Unable to switch to %s/none: No such file or directory. (#4.3.0)\n",
+		 home.dir);
 	gives(NULL, 'Z', text);
 	job.home = SPAN("tmp");
 	gives(NULL, 'Z', "Unable to switch to home: not an absolute name. (#4.3.5)\n");
@@ -228,10 +238,13 @@ static void loops(void **state)
 
 	nest_write(&home, ".qmail-v-default", "a@b\n");
 	deliver(&world, &job, SPAN(in_header), &report);
-	report_is(&report, 'D', "This message is looping: it already has my Delivered-To line. (#5.4.6)\n");
+	report_is(&report, 'D',
+		  "This message is looping: it already has my Delivered-To line. (#5.4.6)\n");
 	for (size_t i = 0; i < 4; i++) {
 		report_init(&report);
-		deliver(&world, &job, span_str((const char *[]){in_body, other_case, longer, folded}[i]), &report);
+		deliver(&world, &job,
+			span_str((const char *[]){in_body, other_case, longer, folded}[i]),
+			&report);
 		report_is(&report, 'K', "did 0+1+0\nqp 9340\n");
 	}
 }
@@ -244,16 +257,17 @@ static void sender_gives(const char *sender, const char *want)
 
 	job.sender = span_str(sender);
 	gives("a@b\n", 'K', "did 0+1+0\nqp 9340\n");
-	snprintf(all, sizeof(all), "F%s|Ta@b||\nDelivered-To: joe-v-AAA@mail.example.com\n", want);
+	snprintf(all, sizeof(all), "F%s|Ta@b||\nDelivered-To: joe-v-AAA@mail.example.com\n",
+		 want);
 	forwarded_is(all);
 }
 
 static void owners(void **state)
 {
 	sender_gives("s@x.example", "s@x.example");
-	nest_write(&home, ".qmail-v-default-owner", "");      /* not what the extension is called */
+	nest_write(&home, ".qmail-v-default-owner", ""); /* not what the extension is called */
 	sender_gives("s@x.example", "s@x.example");
-	nest_write(&home, ".qmail-v-aaa-owner-default", "");  /* alone it means nothing */
+	nest_write(&home, ".qmail-v-aaa-owner-default", ""); /* alone it means nothing */
 	sender_gives("s@x.example", "s@x.example");
 	unlink(nest_path(&home, ".qmail-v-aaa-owner-default"));
 	nest_write(&home, ".qmail-v-aaa-owner", "");
@@ -280,7 +294,8 @@ static void lines_cannot_be_injected(void **state)
 	assert_int_equal(file_read(AT_FDCWD, nest_path(&home, "mbox"), &b), 0);
 	assert_true(buf_add_byte(&b, '\0'));
 	assert_ptr_equal(strstr(b.p, "From s-Y:-2@x "), b.p);
-	assert_non_null(strstr(b.p, "\nReturn-Path: <\"s\\_Y: 2\"@x>\nDelivered-To: joe_X-Evil: 1__j@mail.example.com\n"));
+	assert_non_null(strstr(b.p, "\nReturn-Path: <\"s\\_Y: 2\"@x>\nDelivered-To: "
+				    "joe_X-Evil: 1__j@mail.example.com\n"));
 	buf_free(&b);
 }
 
@@ -321,10 +336,23 @@ static void reports_are_cut(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(all_kinds), CASE(all_addresses_at_once_and_at_last), CASE(forward_only), CASE(blanks),
-		CASE(programs_wait), CASE(a_forward_that_fails), CASE(the_exact_file_first), CASE(nobody),
-		CASE(an_empty_file), CASE(writable_by_others), CASE(unreadable), CASE(homes), CASE(loops),
-		CASE(owners), CASE(lines_cannot_be_injected), CASE(from_nobody), CASE(reports_are_cut),
+		CASE(all_kinds),
+		CASE(all_addresses_at_once_and_at_last),
+		CASE(forward_only),
+		CASE(blanks),
+		CASE(programs_wait),
+		CASE(a_forward_that_fails),
+		CASE(the_exact_file_first),
+		CASE(nobody),
+		CASE(an_empty_file),
+		CASE(writable_by_others),
+		CASE(unreadable),
+		CASE(homes),
+		CASE(loops),
+		CASE(owners),
+		CASE(lines_cannot_be_injected),
+		CASE(from_nobody),
+		CASE(reports_are_cut),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

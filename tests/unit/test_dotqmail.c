@@ -12,7 +12,7 @@
 static void names_are(const char *dash, const char *ext, const char *const *want)
 {
 	struct dot_search s;
-	char              name[DOT_NAME_MAX];
+	char name[DOT_NAME_MAX];
 
 	dot_search_begin(&s, span_str(dash), span_str(ext));
 	for (; *want; want++) {
@@ -25,25 +25,29 @@ static void names_are(const char *dash, const char *ext, const char *const *want
 
 static void search_goes_from_the_right(void **state)
 {
-	names_are("-", "a-b-c", (const char *const[]){".qmail-a-b-c", ".qmail-a-b-default",
-	          ".qmail-a-default", ".qmail-default", NULL});
-	names_are("-", "a-", (const char *const[]){".qmail-a-", ".qmail-a-default",
-	          ".qmail-default", NULL});
+	names_are("-", "a-b-c",
+		  (const char *const[]){".qmail-a-b-c", ".qmail-a-b-default",
+					".qmail-a-default", ".qmail-default", NULL});
+	names_are(
+		"-", "a-",
+		(const char *const[]){".qmail-a-", ".qmail-a-default", ".qmail-default", NULL});
 	names_are("", "", (const char *const[]){".qmail", ".qmaildefault", NULL});
 	names_are("-", "joe", (const char *const[]){".qmail-joe", ".qmail-default", NULL});
-	names_are("-/", "Joe.X-y", (const char *const[]){".qmail-/joe:x-y", ".qmail-/joe:x-default",
-	          ".qmail-/default", NULL});
+	names_are("-/", "Joe.X-y",
+		  (const char *const[]){".qmail-/joe:x-y", ".qmail-/joe:x-default",
+					".qmail-/default", NULL});
 }
 
 static void dots_cannot_climb(void **state)
 {
-	names_are("-", "../../x", (const char *const[]){".qmail-::/::/x", ".qmail-default", NULL});
+	names_are("-", "../../x",
+		  (const char *const[]){".qmail-::/::/x", ".qmail-default", NULL});
 }
 
 static void bad_names_are_no_files(void **state)
 {
-	char              long_ext[DOT_NAME_MAX];
-	char              name[DOT_NAME_MAX];
+	char long_ext[DOT_NAME_MAX];
+	char name[DOT_NAME_MAX];
 	struct dot_search s;
 
 	memset(long_ext, 'x', sizeof(long_ext));
@@ -69,13 +73,13 @@ static void owner_name(void **state)
 
 struct expect {
 	enum dot_kind kind;
-	const char   *arg;
+	const char *arg;
 };
 
 static void lines_are(struct span text, bool forward_only, const struct expect *want)
 {
 	struct dot_lines d;
-	struct dot_line  line;
+	struct dot_line line;
 
 	dot_lines_begin(&d, text, forward_only);
 	for (;; want++) {
@@ -90,16 +94,17 @@ static void lines_are(struct span text, bool forward_only, const struct expect *
 
 static void each_kind_of_line(void **state)
 {
-	lines_are(SPAN("# c\n./Maildir/\n/a/b \t\n|prog x\n&a@b\n c@d\n(x)@y\n\n&\n& a@b"), false,
-	          (const struct expect[]){{DOT_MAILDIR, "./Maildir/"},
-	                                  {DOT_MBOX, "/a/b"},
-	                                  {DOT_PROGRAM, "prog x"},
-	                                  {DOT_FORWARD, "a@b"},
-	                                  {DOT_FORWARD, " c@d"},
-	                                  {DOT_FORWARD, "(x)@y"},
-	                                  {DOT_FORWARD, ""},
-	                                  {DOT_FORWARD, " a@b"},
-	                                  {DOT_END, NULL}});
+	lines_are(SPAN("# c\n./Maildir/\n/a/b \t\n|prog x\n&a@b\n c@d\n(x)@y\n\n&\n& a@b"),
+		  false,
+		  (const struct expect[]){{DOT_MAILDIR, "./Maildir/"},
+					  {DOT_MBOX, "/a/b"},
+					  {DOT_PROGRAM, "prog x"},
+					  {DOT_FORWARD, "a@b"},
+					  {DOT_FORWARD, " c@d"},
+					  {DOT_FORWARD, "(x)@y"},
+					  {DOT_FORWARD, ""},
+					  {DOT_FORWARD, " a@b"},
+					  {DOT_END, NULL}});
 }
 
 static void first_line_blank(void **state)
@@ -113,7 +118,7 @@ static void first_line_blank(void **state)
 static void list_turns_forward_only_on(void **state)
 {
 	struct dot_lines d;
-	struct dot_line  line;
+	struct dot_line line;
 
 	dot_lines_begin(&d, SPAN("./a\n+other\n./b\n+list \n./c\n"), false);
 	assert_int_equal(dot_lines_next(&d, &line), DOT_MBOX);

@@ -1,4 +1,5 @@
-/* forward: what arrives at run/submit, byte for byte, and what the report says of each answer. */
+/* forward: what arrives at run/submit, byte for byte, and what the report says of each answer.
+ */
 #include "tests/unit/local_test.h"
 
 #include "local/forward.h"
@@ -8,26 +9,26 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-static struct nest   home;
+static struct nest home;
 static struct report report;
 static struct letter letter;
-static struct buf    body, envelope;              /* as journald would see them */
-static int           listener;
-static const char   *answer;
+static struct buf body, envelope; /* as journald would see them */
+static int listener;
+static const char *answer;
 
 static void *serve(void *ctx)
 {
 	struct submit_talk t;
-	enum submit_event  e = SUBMIT_MORE;
-	struct span        ret;
-	char               got[5000];
-	ssize_t            n;
-	int                fd = accept(listener, NULL, NULL);
+	enum submit_event e = SUBMIT_MORE;
+	struct span ret;
+	char got[5000];
+	ssize_t n;
+	int fd = accept(listener, NULL, NULL);
 
 	submit_talk_init(&t);
 	while (e != SUBMIT_END && (n = read(fd, got, sizeof(got))) > 0) {
 		struct span in = span_of(got, (size_t)n);
-		bool        ok = true;
+		bool ok = true;
 
 		do {
 			e = submit_talk_take(&t, &in, &ret);
@@ -66,7 +67,8 @@ static int setup(void **state)
 	report_init(&report);
 	buf_init(&body, 1 << 24);
 	buf_init(&envelope, 1 << 24);
-	assert_true(letter_init(&letter, SPAN("Subject: t\n\nlast"), SPAN("s@x"), SPAN("r@x"), NOV_21));
+	assert_true(letter_init(&letter, SPAN("Subject: t\n\nlast"), SPAN("s@x"), SPAN("r@x"),
+				NOV_21));
 	listen_below(home.dir);
 	return 0;
 }
@@ -85,7 +87,7 @@ static int teardown(void **state)
 static bool send_it(const char *dir, struct span recipients, const char *says, uint64_t *ret_id)
 {
 	pthread_t thread;
-	bool      ok;
+	bool ok;
 
 	answer = says;
 	assert_int_equal(pthread_create(&thread, NULL, serve, NULL), 0);
@@ -113,8 +115,8 @@ static void queued(void **state)
 
 static void a_large_one(void **state)
 {
-	size_t   n = 3000000;
-	char    *big = malloc(n);
+	size_t n = 3000000;
+	char *big = malloc(n);
 	uint64_t id = 0;
 
 	for (size_t i = 0; i < n; i++)
@@ -129,7 +131,7 @@ static void a_large_one(void **state)
 
 static void refusals(void **state)
 {
-	char     text[300];
+	char text[300];
 	uint64_t id = 5;
 
 	assert_false(send_it(home.dir, SPAN("F\0Ta@b\0\0"), "6:Z53 no,", &id));
@@ -139,7 +141,8 @@ static void refusals(void **state)
 	report_is(&report, 'D', "Unable to forward message: bad.\n");
 	report_init(&report);
 	assert_false(send_it(home.dir, SPAN("F\0Ta@b\0\0"), "", &id));
-	snprintf(text, sizeof(text), "Unable to forward message: %s.\n", submit_text(SUBMIT_BROKEN));
+	snprintf(text, sizeof(text), "Unable to forward message: %s.\n",
+		 submit_text(SUBMIT_BROKEN));
 	report_is(&report, 'Z', text);
 	assert_int_equal(id, 5);
 }
@@ -148,8 +151,8 @@ static void refusals(void **state)
 static void an_address_too_long(void **state)
 {
 	struct buf all;
-	uint64_t   id = 5;
-	char       text[300];
+	uint64_t id = 5;
+	char text[300];
 
 	buf_init(&all, 10000);
 	assert_true(buf_add(&all, SPAN("Fs@x\0T")));
@@ -157,7 +160,8 @@ static void an_address_too_long(void **state)
 		assert_true(buf_add_byte(&all, 'a'));
 	assert_true(buf_add(&all, SPAN("\0\0")));
 	assert_false(send_it(home.dir, buf_span(&all), NULL, &id));
-	snprintf(text, sizeof(text), "Unable to forward message: %s.\n", submit_text(SUBMIT_LONG));
+	snprintf(text, sizeof(text), "Unable to forward message: %s.\n",
+		 submit_text(SUBMIT_LONG));
 	report_is(&report, 'D', text);
 	buf_free(&all);
 }
@@ -165,7 +169,7 @@ static void an_address_too_long(void **state)
 /* Longer than the address of a socket may be. */
 static void a_long_home(void **state)
 {
-	char     name[150], dir[300], endless[5000];
+	char name[150], dir[300], endless[5000];
 	uint64_t id = 0;
 
 	memset(name, 'n', sizeof(name) - 1);
@@ -179,7 +183,8 @@ static void a_long_home(void **state)
 	memset(endless, '/', sizeof(endless) - 1);
 	endless[sizeof(endless) - 1] = '\0';
 	assert_false(forward_send(endless, &letter, SPAN("F\0Ta@b\0\0"), &report, &id));
-	report_is(&report, 'Z', "Unable to forward message: the home's name is too long (#4.3.5).\n");
+	report_is(&report, 'Z',
+		  "Unable to forward message: the home's name is too long (#4.3.5).\n");
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -187,7 +192,8 @@ static void a_long_home(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(queued), CASE(a_large_one), CASE(refusals), CASE(an_address_too_long), CASE(a_long_home),
+		CASE(queued),      CASE(a_large_one), CASE(refusals), CASE(an_address_too_long),
+		CASE(a_long_home),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

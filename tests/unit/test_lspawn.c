@@ -19,20 +19,20 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#define WAIT_MS    10000
-#define NOBODY     65534
-#define DAEMON     1
+#define WAIT_MS 10000
+#define NOBODY  65534
+#define DAEMON  1
 
 static struct nest home;
-static pid_t       pid;
-static int         start, sched, body;            /* our ends */
+static pid_t pid;
+static int start, sched, body; /* our ends */
 
 /* ---- lspawn's process */
 
 static void in_child(int end)
 {
 	static char *argv[] = {"quire-lspawn", "--child", NULL};
-	struct role  r;
+	struct role r;
 
 	if (end != ROLE_START_FD && (dup2(end, ROLE_START_FD) < 0 || close(end) < 0))
 		_exit(2);
@@ -52,7 +52,7 @@ static void tell(uint16_t type, const void *m, size_t n, struct span tail, int f
 static int new_peer(uint32_t role)
 {
 	struct msg_peer m = {.role = role};
-	int             pair[2];
+	int pair[2];
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	tell(MSG_PEER, &m, sizeof(m), SPAN_NONE, pair[1]);
@@ -62,7 +62,7 @@ static int new_peer(uint32_t role)
 static void tell_control(const char *concurrency, const char *fallback)
 {
 	struct control *c = control_new();
-	struct buf      packed;
+	struct buf packed;
 
 	buf_init(&packed, CONTROL_PACKED_MAX);
 	assert_true(control_set(c, SPAN("concurrencylocal"), span_str(concurrency)));
@@ -76,10 +76,10 @@ static void tell_control(const char *concurrency, const char *fallback)
 
 static void tell_users(const char *assign)
 {
-	struct msg_file    m = {.kind = FILE_USERS_CDB};
+	struct msg_file m = {.kind = FILE_USERS_CDB};
 	struct cdb_writer *w = cdb_writer_new(nest_path(&home, "cdb.tmp"));
-	const char        *why;
-	int                fd;
+	const char *why;
+	int fd;
 
 	assert_non_null(w);
 	assert_int_equal(users_compile(span_str(assign), w, &why), 0);
@@ -91,9 +91,9 @@ static void tell_users(const char *assign)
 
 static void hear(int sock, uint16_t type, struct buf *frame)
 {
-	struct pollfd    p = {.fd = sock, .events = POLLIN};
+	struct pollfd p = {.fd = sock, .events = POLLIN};
 	struct wire_head h;
-	int              fd = -1;
+	int fd = -1;
 
 	if (poll(&p, 1, WAIT_MS) != 1)
 		fail_msg("nothing was said");
@@ -104,7 +104,7 @@ static void hear(int sock, uint16_t type, struct buf *frame)
 
 static void agent_is(uint32_t jobs_max)
 {
-	struct buf       frame;
+	struct buf frame;
 	struct msg_agent m;
 
 	buf_init(&frame, WIRE_FRAME_MAX);
@@ -114,11 +114,12 @@ static void agent_is(uint32_t jobs_max)
 	buf_free(&frame);
 }
 
-static void begin(bool privileged, const char *concurrency, const char *fallback, const char *assign)
+static void begin(bool privileged, const char *concurrency, const char *fallback,
+		  const char *assign)
 {
 	struct msg_home m = {.privileged = privileged, .count = 1};
-	struct buf      frame;
-	int             pair[2];
+	struct buf frame;
+	int pair[2];
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	pid = fork();
@@ -179,10 +180,14 @@ static int teardown(void **state)
 
 static void deliver_of(uint32_t job, uint32_t handle, size_t size, const char *rcpt)
 {
-	struct span        sender = SPAN("s@x");
-	struct msg_deliver m = {.job = job, .handle = handle, .id = 100 + handle, .size = size, .rcpts = 1,
-	                        .sender_n = (uint16_t)sender.n};
-	struct buf         tail;
+	struct span sender = SPAN("s@x");
+	struct msg_deliver m = {.job = job,
+				.handle = handle,
+				.id = 100 + handle,
+				.size = size,
+				.rcpts = 1,
+				.sender_n = (uint16_t)sender.n};
+	struct buf tail;
 
 	buf_init(&tail, 10000);
 	assert_true(buf_add(&tail, sender) && packed_add(&tail, span_str(rcpt)));
@@ -209,7 +214,8 @@ static void bodyfile(uint32_t handle, uint64_t size, int fd)
 
 static void body_of(uint32_t handle, const char *text)
 {
-	bodyfile(handle, strlen(text), memory_file(span_str(text), F_SEAL_WRITE | F_SEAL_SHRINK));
+	bodyfile(handle, strlen(text),
+		 memory_file(span_str(text), F_SEAL_WRITE | F_SEAL_SHRINK));
 }
 
 static void say_handle(int sock, uint16_t type, uint32_t handle)
@@ -224,9 +230,9 @@ static char verdict_text[RESULT_TEXT_MAX + 1];
 /* The next verdict; its job's number. */
 static uint32_t verdict(enum outcome want, const char *text)
 {
-	struct buf         frame;
+	struct buf frame;
 	struct msg_verdict m;
-	struct msg_result  r;
+	struct msg_result r;
 
 	buf_init(&frame, WIRE_FRAME_MAX);
 	hear(sched, MSG_VERDICT, &frame);
@@ -255,9 +261,9 @@ static void nothing_is_said(int sock, int ms)
 
 static unsigned workers(pid_t *ret_one)
 {
-	char  name[64], text[4096];
+	char name[64], text[4096];
 	FILE *f;
-	int   one;
+	int one;
 	unsigned n = 0;
 
 	snprintf(name, sizeof(name), "/proc/%d/task/%d/children", (int)pid, (int)pid);
@@ -284,7 +290,7 @@ static void workers_become(unsigned n)
 
 static void status_has(pid_t who, const char *want)
 {
-	char       name[64];
+	char name[64];
 	struct buf b;
 
 	snprintf(name, sizeof(name), "/proc/%d/status", (int)who);
@@ -298,9 +304,9 @@ static void status_has(pid_t who, const char *want)
 
 static unsigned open_files(pid_t who)
 {
-	char           name[64];
-	DIR           *d;
-	unsigned       n = 0;
+	char name[64];
+	DIR *d;
+	unsigned n = 0;
 
 	snprintf(name, sizeof(name), "/proc/%d/fd", (int)who);
 	d = opendir(name);
@@ -332,13 +338,15 @@ static void body_before_and_after(void **state)
 	body_of(1, "Subject: t\n\nx\n");
 	deliver_of(7, 1, 14, "joe@b.example");
 	assert_int_equal(verdict(OUTCOME_DELIVERED, "did 1+0+0\n"), 7);
-	nest_maildir_has(&home, "alias/box", SPAN("Return-Path: <s@x>\nDelivered-To: joe@b.example\nSubject: t\n\nx\n"));
+	nest_maildir_has(
+		&home, "alias/box",
+		SPAN("Return-Path: <s@x>\nDelivered-To: joe@b.example\nSubject: t\n\nx\n"));
 
 	deliver_of(8, 2, 0, "joe@b.example");
 	nothing_is_said(sched, 50);
 	body_of(2, "");
 	assert_int_equal(verdict(OUTCOME_DELIVERED, "did 1+0+0\n"), 8);
-	deliver_of(9, 2, 0, "joe@b.example");     /* the same body again */
+	deliver_of(9, 2, 0, "joe@b.example"); /* the same body again */
 	assert_int_equal(verdict(OUTCOME_DELIVERED, "did 1+0+0\n"), 9);
 	assert_int_equal(nest_count(&home, "alias/box/new", name), 3);
 	assert_int_equal(workers(NULL), 1);
@@ -387,10 +395,10 @@ static void bodies_that_fail(void **state)
 	deliver_of(2, 2, 5, "joe@b.example");
 	verdict(OUTCOME_DEFERRED, unread);
 
-	bodyfile(3, 5, memory_file(SPAN("12345"), F_SEAL_WRITE));     /* may shrink */
+	bodyfile(3, 5, memory_file(SPAN("12345"), F_SEAL_WRITE)); /* may shrink */
 	deliver_of(3, 3, 5, "joe@b.example");
 	verdict(OUTCOME_DEFERRED, unread);
-	bodyfile(4, 5, memory_file(SPAN("12345"), F_SEAL_SHRINK));    /* may be written */
+	bodyfile(4, 5, memory_file(SPAN("12345"), F_SEAL_SHRINK)); /* may be written */
 	deliver_of(4, 4, 5, "joe@b.example");
 	verdict(OUTCOME_DEFERRED, unread);
 	bodyfile(5, 6, memory_file(SPAN("12345"), F_SEAL_WRITE | F_SEAL_SHRINK));
@@ -410,7 +418,8 @@ static void default_delivery(void **state)
 	deliver_of(1, 1, 2, "any@b.example");
 	verdict(OUTCOME_DELIVERED, "did 2+0+0\n");
 	deliver_of(2, 1, 2, "ann@b.example");
-	verdict(OUTCOME_DEFERRED, "Unable to switch to /nowhere: No such file or directory. (#4.3.0)\n");
+	verdict(OUTCOME_DEFERRED,
+		"Unable to switch to /nowhere: No such file or directory. (#4.3.0)\n");
 }
 
 static void a_long_report(void **state)
@@ -460,19 +469,19 @@ static void no_more_than_the_limit(void **state)
 	tell_control("1\n", NULL);
 	agent_is(1);
 	workers_become(1);
-	workers_become(0);                        /* idle, for at most ten seconds */
+	workers_become(0); /* idle, for at most ten seconds */
 }
 
 static void a_worker_that_crashes(void **state)
 {
 	pid_t one = 0;
-	int   lock;
+	int lock;
 
 	begin(false, "1\n", NULL, NULL);
 	lock = hold_lock("alias/mbox");
 	body_of(1, "x\n");
 	deliver_of(1, 1, 2, "lock@b.example");
-	deliver_of(2, 1, 2, "joe@b.example");     /* waits for the slot, and survives */
+	deliver_of(2, 1, 2, "joe@b.example"); /* waits for the slot, and survives */
 	workers_become(1);
 	workers(&one);
 	usleep(50000);
@@ -480,7 +489,7 @@ static void a_worker_that_crashes(void **state)
 	assert_int_equal(verdict(OUTCOME_DEFERRED, "qmail-local crashed.\n"), 1);
 	assert_int_equal(verdict(OUTCOME_DELIVERED, "did 1+0+0\n"), 2);
 
-	workers(&one);                            /* an idle one */
+	workers(&one); /* an idle one */
 	assert_int_equal(kill(one, SIGKILL), 0);
 	usleep(200000);
 	deliver_of(3, 1, 2, "joe@b.example");
@@ -492,8 +501,8 @@ static void a_worker_that_crashes(void **state)
 static void signals_to_all(void **state)
 {
 	static const int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGPIPE};
-	pid_t            one = 0;
-	int              lock;
+	pid_t one = 0;
+	int lock;
 
 	begin_simply();
 	lock = hold_lock("alias/mbox");
@@ -520,23 +529,25 @@ static void sched_comes_again(void **state)
 	begin_simply();
 	lock = hold_lock("alias/mbox");
 	body_of(1, "x\n");
-	deliver_of(1, 1, 2, "lock@b.example");    /* runs */
-	deliver_of(2, 2, 3, "joe@b.example");     /* waits for its body */
+	deliver_of(1, 1, 2, "lock@b.example"); /* runs */
+	deliver_of(2, 2, 3, "joe@b.example");  /* waits for its body */
 	workers_become(1);
 	close(sched);
 	sched = new_peer(ROLE_SCHED);
 	agent_is(10);
-	deliver_of(1, 1, 3, "joe@b.example");     /* a handle of before, for another body */
+	deliver_of(1, 1, 3, "joe@b.example"); /* a handle of before, for another body */
 	nothing_is_said(sched, 50);
 	body_of(1, "new");
 	assert_int_equal(verdict(OUTCOME_DELIVERED, "did 1+0+0\n"), 1);
-	nest_maildir_has(&home, "alias/box", SPAN("Return-Path: <s@x>\nDelivered-To: joe@b.example\nnew"));
+	nest_maildir_has(&home, "alias/box",
+			 SPAN("Return-Path: <s@x>\nDelivered-To: joe@b.example\nnew"));
 	close(lock);
-	nothing_is_said(sched, 300);              /* the old job ended, for nobody, and took only its own body */
+	nothing_is_said(sched,
+			300); /* the old job ended, for nobody, and took only its own body */
 	deliver_of(2, 1, 3, "joe@b.example");
 	assert_int_equal(verdict(OUTCOME_DELIVERED, "did 1+0+0\n"), 2);
 
-	int old = sched;                          /* replaced while the old one is still there */
+	int old = sched; /* replaced while the old one is still there */
 
 	sched = new_peer(ROLE_SCHED);
 	agent_is(10);
@@ -566,7 +577,7 @@ static void users_come_again(void **state)
 	begin(false, "10\n", NULL, "=ann:x:1:1:/nowhere:::\n.\n");
 	tell_users("=ann:x:1:1:/nothing:::\n.\n");
 	close(sched);
-	sched = new_peer(ROLE_SCHED);             /* takes a number that was the file's */
+	sched = new_peer(ROLE_SCHED); /* takes a number that was the file's */
 	agent_is(10);
 	close(body);
 	body = new_peer(ROLE_BODY);
@@ -576,7 +587,8 @@ static void users_come_again(void **state)
 	agent_is(3);
 	body_of(1, "");
 	deliver_of(1, 1, 0, "ann@b.example");
-	verdict(OUTCOME_DEFERRED, "Unable to switch to /null: No such file or directory. (#4.3.0)\n");
+	verdict(OUTCOME_DEFERRED,
+		"Unable to switch to /null: No such file or directory. (#4.3.0)\n");
 }
 
 static void a_damaged_users_file(void **state)
@@ -620,7 +632,7 @@ static void drained(void **state)
 	workers_become(1);
 	tell(MSG_DRAIN, NULL, 0, SPAN_NONE, -1);
 	usleep(100000);
-	deliver_of(2, 1, 2, "joe@b.example");     /* nothing new */
+	deliver_of(2, 1, 2, "joe@b.example"); /* nothing new */
 	nothing_is_said(sched, 200);
 	assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
 	close(lock);
@@ -640,7 +652,7 @@ static void drained_idle(void **state)
 static void a_wrong_sched_is_cut_off(void **state)
 {
 	struct msg_deliver m = {.job = 1, .rcpts = 2, .sender_n = 500};
-	char               byte;
+	char byte;
 
 	begin_simply();
 	assert_true(wire_write_now(sched, MSG_DELIVER, &m, sizeof(m), SPAN("junk"), -1));
@@ -660,7 +672,7 @@ static void own(const char *name, uid_t uid)
 static void user_home(const char *name, uid_t uid)
 {
 	static const char *const parts[] = {"", "/M", "/M/new", "/M/tmp", "/M/cur"};
-	char                     path[128];
+	char path[128];
 
 	assert_int_equal(mkdir(nest_path(&home, name), 0700), 0);
 	snprintf(path, sizeof(path), "%s/M", name);
@@ -673,20 +685,21 @@ static void user_home(const char *name, uid_t uid)
 
 static void as_the_user(void **state)
 {
-	char        assign[1000], name[256], path[512], want[256];
+	char assign[1000], name[256], path[512], want[256];
 	struct stat st;
-	pid_t       one = 0;
-	gid_t       extra[] = {0, 4, 27};
-	char       *h = home.dir;
+	pid_t one = 0;
+	gid_t extra[] = {0, 4, 27};
+	char *h = home.dir;
 
 	if (geteuid() != 0)
 		skip();
 	user_home("n", NOBODY);
 	user_home("d", DAEMON);
 	/* d: n's group; g: n's user and another group */
-	snprintf(assign, sizeof(assign), "=n:nobody:%d:%d:%s/n:::\n=d:daemon:%d:%d:%s/d:::\n=r:root:0:0:%s/n:::\n"
-	         "=g:nobody:%d:%d:%s/n:::\n=f:nobody:%d:%d:%s/d:::\n.\n",
-	         NOBODY, NOBODY, h, DAEMON, NOBODY, h, h, NOBODY, DAEMON, h, NOBODY, NOBODY, h);
+	snprintf(assign, sizeof(assign),
+		 "=n:nobody:%d:%d:%s/n:::\n=d:daemon:%d:%d:%s/d:::\n=r:root:0:0:%s/n:::\n"
+		 "=g:nobody:%d:%d:%s/n:::\n=f:nobody:%d:%d:%s/d:::\n.\n",
+		 NOBODY, NOBODY, h, DAEMON, NOBODY, h, h, NOBODY, DAEMON, h, NOBODY, NOBODY, h);
 	assert_int_equal(setgroups(3, extra), 0); /* lspawn's, not the worker's */
 	begin(true, "1\n", "./M/\n", assign);
 	assert_int_equal(setgroups(0, NULL), 0);
@@ -694,7 +707,8 @@ static void as_the_user(void **state)
 
 	deliver_of(1, 1, 2, "n@b.example");
 	verdict(OUTCOME_DELIVERED, "did 1+0+0\n");
-	nest_maildir_has(&home, "n/M", SPAN("Return-Path: <s@x>\nDelivered-To: n@b.example\nx\n"));
+	nest_maildir_has(&home, "n/M",
+			 SPAN("Return-Path: <s@x>\nDelivered-To: n@b.example\nx\n"));
 	nest_count(&home, "n/M/new", name);
 	snprintf(path, sizeof(path), "n/M/new/%s", name);
 	assert_int_equal(stat(nest_path(&home, path), &st), 0);
@@ -705,40 +719,43 @@ static void as_the_user(void **state)
 	assert_int_equal(workers(&one), 1);
 	snprintf(want, sizeof(want), "Uid:\t%d\t%d\t%d\t%d\n", NOBODY, NOBODY, NOBODY, NOBODY);
 	status_has(one, want);
-	snprintf(want, sizeof(want), "Gid:\t%d\t%d\t%d\t%d\nFDSize", NOBODY, NOBODY, NOBODY, NOBODY);
+	snprintf(want, sizeof(want), "Gid:\t%d\t%d\t%d\t%d\nFDSize", NOBODY, NOBODY, NOBODY,
+		 NOBODY);
 	status_has(one, want);
 	snprintf(want, sizeof(want), "Groups:\t%d \n", NOBODY);
 	status_has(one, want);
 	status_has(one, "CapPrm:\t0000000000000000\n");
-	assert_int_equal(open_files(one), 4);     /* 0, 1, 2 and its socket */
+	assert_int_equal(open_files(one), 4); /* 0, 1, 2 and its socket */
 
-	deliver_of(2, 1, 2, "d@b.example");       /* takes the one slot */
+	deliver_of(2, 1, 2, "d@b.example"); /* takes the one slot */
 	verdict(OUTCOME_DELIVERED, "did 1+0+0\n");
 	assert_int_equal(workers(&one), 1);
 	snprintf(want, sizeof(want), "Uid:\t%d\t", DAEMON);
 	status_has(one, want);
 	deliver_of(3, 1, 2, "r@b.example");
 	verdict(OUTCOME_DEFERRED, "Not allowed to perform deliveries as root.\n");
-	deliver_of(4, 1, 2, "f@b.example");       /* not nobody's home */
-	snprintf(want, sizeof(want), "Unable to switch to %s/d: Permission denied. (#4.3.0)\n", h);
+	deliver_of(4, 1, 2, "f@b.example"); /* not nobody's home */
+	snprintf(want, sizeof(want), "Unable to switch to %s/d: Permission denied. (#4.3.0)\n",
+		 h);
 	verdict(OUTCOME_DEFERRED, want);
 	assert_int_equal(nest_count(&home, "d/M/new", name), 1);
 	deliver_of(5, 1, 2, "g@b.example");
 	verdict(OUTCOME_DELIVERED, "did 1+0+0\n");
 	assert_int_equal(workers(&one), 1);
-	snprintf(want, sizeof(want), "Gid:\t%d\t%d\t%d\t%d\nFDSize", DAEMON, DAEMON, DAEMON, DAEMON);
+	snprintf(want, sizeof(want), "Gid:\t%d\t%d\t%d\t%d\nFDSize", DAEMON, DAEMON, DAEMON,
+		 DAEMON);
 	status_has(one, want);
 }
 
 /* The memory by which lspawn talks to the kernel is not the worker's. */
 static void no_shared_rings(void **state)
 {
-	char       name[64];
+	char name[64];
 	struct buf b;
-	pid_t      one = 0;
+	pid_t one = 0;
 
 	if (geteuid() != 0)
-		skip();                           /* a worker cannot be looked into */
+		skip(); /* a worker cannot be looked into */
 	begin_simply();
 	body_of(1, "x\n");
 	deliver_of(1, 1, 2, "joe@b.example");
@@ -758,21 +775,38 @@ static void no_shared_rings(void **state)
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-#define EPOLL(name) {#name "_epoll", name, setup, teardown, "epoll"}
+#define EPOLL(name)                                                                            \
+	{                                                                                      \
+#name "_epoll", name, setup, teardown, "epoll"                                 \
+	}
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(body_before_and_after), EPOLL(body_before_and_after),
-		CASE(closed_handles_cost_nothing), EPOLL(closed_handles_cost_nothing),
-		CASE(addresses), CASE(bodies_that_fail), CASE(default_delivery), CASE(a_long_report),
+		CASE(body_before_and_after),
+		EPOLL(body_before_and_after),
+		CASE(closed_handles_cost_nothing),
+		EPOLL(closed_handles_cost_nothing),
+		CASE(addresses),
+		CASE(bodies_that_fail),
+		CASE(default_delivery),
+		CASE(a_long_report),
 		CASE(no_more_than_the_limit),
-		CASE(a_worker_that_crashes), EPOLL(a_worker_that_crashes),
+		CASE(a_worker_that_crashes),
+		EPOLL(a_worker_that_crashes),
 		CASE(signals_to_all),
-		CASE(sched_comes_again), EPOLL(sched_comes_again),
-		CASE(body_comes_again), CASE(users_come_again), CASE(a_damaged_users_file),
-		CASE(drained), EPOLL(drained), CASE(drained_idle), CASE(a_wrong_sched_is_cut_off),
-		CASE(as_the_user), EPOLL(as_the_user), CASE(no_shared_rings),
+		CASE(sched_comes_again),
+		EPOLL(sched_comes_again),
+		CASE(body_comes_again),
+		CASE(users_come_again),
+		CASE(a_damaged_users_file),
+		CASE(drained),
+		EPOLL(drained),
+		CASE(drained_idle),
+		CASE(a_wrong_sched_is_cut_off),
+		CASE(as_the_user),
+		EPOLL(as_the_user),
+		CASE(no_shared_rings),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

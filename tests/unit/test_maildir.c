@@ -7,7 +7,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-static struct nest   home;
+static struct nest home;
 static struct letter letter;
 static struct report report;
 
@@ -29,7 +29,8 @@ static int teardown(void **state)
 
 static void write_letter(struct span body)
 {
-	assert_true(letter_init(&letter, body, SPAN("se nder@joe.virt"), SPAN("joe@mail.example.com"), NOV_21));
+	assert_true(letter_init(&letter, body, SPAN("se nder@joe.virt"),
+				SPAN("joe@mail.example.com"), NOV_21));
 }
 
 static void verbatim(void **state)
@@ -37,9 +38,10 @@ static void verbatim(void **state)
 	write_letter(SPAN("Subject: t\n\nFrom here\n>From there\nbody\nlast"));
 	nest_maildir(&home, "Maildir");
 	assert_true(maildir_deliver(SPAN("./Maildir/"), &letter, &report));
-	nest_maildir_has(&home, "Maildir", SPAN("Return-Path: <\"se nder\"@joe.virt>\n"
-	                                       "Delivered-To: joe@mail.example.com\n"
-	                                       "Subject: t\n\nFrom here\n>From there\nbody\nlast"));
+	nest_maildir_has(&home, "Maildir",
+			 SPAN("Return-Path: <\"se nder\"@joe.virt>\n"
+			      "Delivered-To: joe@mail.example.com\n"
+			      "Subject: t\n\nFrom here\n>From there\nbody\nlast"));
 	report_is(&report, 'K', "");
 }
 
@@ -48,19 +50,22 @@ static void an_empty_body(void **state)
 	write_letter(SPAN_NONE);
 	nest_maildir(&home, "M");
 	assert_true(maildir_deliver(SPAN("M/"), &letter, &report));
-	nest_maildir_has(&home, "M", SPAN("Return-Path: <\"se nder\"@joe.virt>\n"
-	                                 "Delivered-To: joe@mail.example.com\n"));
+	nest_maildir_has(&home, "M",
+			 SPAN("Return-Path: <\"se nder\"@joe.virt>\n"
+			      "Delivered-To: joe@mail.example.com\n"));
 }
 
 static void names_and_mode(void **state)
 {
 	struct stat st;
-	regex_t     re;
-	char        name[256], path[512];
+	regex_t re;
+	char name[256], path[512];
 
 	write_letter(SPAN("x\n"));
 	nest_maildir(&home, "M");
-	assert_int_equal(regcomp(&re, "^[0-9]{10,}\\.M[0-9]{1,6}P[0-9]+Q[0-9]+\\.[^:/]+$", REG_EXTENDED), 0);
+	assert_int_equal(
+		regcomp(&re, "^[0-9]{10,}\\.M[0-9]{1,6}P[0-9]+Q[0-9]+\\.[^:/]+$", REG_EXTENDED),
+		0);
 	assert_true(maildir_deliver(SPAN("./M/"), &letter, &report));
 	assert_int_equal(nest_count(&home, "M/new", name), 1);
 	assert_int_equal(regexec(&re, name, 0, NULL, 0), 0);
@@ -105,7 +110,7 @@ static void half_a_maildir(void **state)
 /* new/ cannot have it: it lies on another file system. */
 static void new_refuses(void **state)
 {
-	char        other[] = "/dev/shm/quire-local-XXXXXX", name[256];
+	char other[] = "/dev/shm/quire-local-XXXXXX", name[256];
 	struct stat here, there;
 
 	write_letter(SPAN("x\n"));
@@ -131,13 +136,13 @@ static void new_refuses(void **state)
 static void no_room(void **state)
 {
 	struct rlimit small = {1000, RLIM_INFINITY}, old;
-	char          name[256];
-	char         *big = calloc(1, 100000);
-	bool          ok;
+	char name[256];
+	char *big = calloc(1, 100000);
+	bool ok;
 
 	write_letter(span_of(big, 100000));
 	nest_maildir(&home, "M");
-	signal(SIGXFSZ, SIG_IGN);                 /* as in a worker */
+	signal(SIGXFSZ, SIG_IGN); /* as in a worker */
 	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
 	small.rlim_max = old.rlim_max;
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);

@@ -8,13 +8,14 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-static struct nest   home;
+static struct nest home;
 static struct letter letter;
 static struct report report;
 
-#define LINES "From se-nder@joe.virt Sat Nov 21 01:40:50 2026\n" \
-              "Return-Path: <\"se nder\"@joe.virt>\n"           \
-              "Delivered-To: joe@mail.example.com\n"
+#define LINES                                                                                  \
+	"From se-nder@joe.virt Sat Nov 21 01:40:50 2026\n"                                     \
+	"Return-Path: <\"se nder\"@joe.virt>\n"                                                \
+	"Delivered-To: joe@mail.example.com\n"
 
 static int setup(void **state)
 {
@@ -34,7 +35,8 @@ static int teardown(void **state)
 
 static void write_letter(struct span body)
 {
-	assert_true(letter_init(&letter, body, SPAN("se nder@joe.virt"), SPAN("joe@mail.example.com"), NOV_21));
+	assert_true(letter_init(&letter, body, SPAN("se nder@joe.virt"),
+				SPAN("joe@mail.example.com"), NOV_21));
 }
 
 static void delivered(const char *file)
@@ -49,7 +51,8 @@ static void golden(void **state)
 
 	write_letter(SPAN("Subject: t\n\nFrom here\n>From there\nbody\nlast"));
 	delivered("./mbox");
-	nest_file_is(&home, "mbox", SPAN(LINES "Subject: t\n\n>From here\n>>From there\nbody\nlast\n\n"));
+	nest_file_is(&home, "mbox",
+		     SPAN(LINES "Subject: t\n\n>From here\n>>From there\nbody\nlast\n\n"));
 	assert_int_equal(stat("mbox", &st), 0);
 	assert_int_equal(st.st_mode, S_IFREG | 0600);
 	report_is(&report, 'K', "");
@@ -69,8 +72,9 @@ static void quoting(void **state)
 {
 	write_letter(SPAN("From x\nFrom: y\n From z\n>>>From a\n>> From b\nFrom\n\nFrom "));
 	delivered("./mbox");
-	nest_file_is(&home, "mbox", SPAN(LINES ">From x\nFrom: y\n From z\n>>>>From a\n>> From b\nFrom\n\n"
-	                                ">From \n\n"));
+	nest_file_is(&home, "mbox",
+		     SPAN(LINES ">From x\nFrom: y\n From z\n>>>>From a\n>> From b\nFrom\n\n"
+				">From \n\n"));
 }
 
 static void larger_than_a_write(void **state)
@@ -81,8 +85,12 @@ static void larger_than_a_write(void **state)
 	buf_init(&want, 4 << 20);
 	assert_true(buf_add(&want, SPAN(LINES)));
 	for (unsigned i = 0; i < 50000; i++) {
-		assert_true(buf_fmt(&body, "From %u %.*s\n", i, (int)(i % 60), "------------------------------------------------------------"));
-		assert_true(buf_fmt(&want, ">From %u %.*s\n", i, (int)(i % 60), "------------------------------------------------------------"));
+		assert_true(buf_fmt(
+			&body, "From %u %.*s\n", i, (int)(i % 60),
+			"------------------------------------------------------------"));
+		assert_true(buf_fmt(
+			&want, ">From %u %.*s\n", i, (int)(i % 60),
+			"------------------------------------------------------------"));
 	}
 	assert_true(buf_add(&want, SPAN("\n")));
 	write_letter(buf_span(&body));
@@ -96,7 +104,8 @@ static void cannot_be_opened(void **state)
 {
 	write_letter(SPAN("x\n"));
 	assert_false(mbox_deliver(SPAN("./no/mbox"), &letter, 5, &report));
-	report_is(&report, 'Z', "Unable to open ./no/mbox: No such file or directory. (#4.2.1)\n");
+	report_is(&report, 'Z',
+		  "Unable to open ./no/mbox: No such file or directory. (#4.2.1)\n");
 }
 
 /* Nobody reads it: an answer, not a wait without end. */
@@ -124,7 +133,7 @@ static void a_lock_that_stays(void **state)
 
 static void a_lock_that_goes(void **state)
 {
-	int   fd;
+	int fd;
 	pid_t pid;
 
 	write_letter(SPAN("x\n"));
@@ -132,7 +141,7 @@ static void a_lock_that_goes(void **state)
 	fd = open("mbox", O_RDWR | O_CLOEXEC);
 	assert_int_equal(flock(fd, LOCK_EX), 0);
 	pid = fork();
-	if (pid == 0) {                           /* holds the lock with us, and longer */
+	if (pid == 0) { /* holds the lock with us, and longer */
 		usleep(300000);
 		_exit(write(fd, "mine\n", 5) != 5);
 	}
@@ -147,13 +156,13 @@ static void a_lock_that_goes(void **state)
 static void no_room(void **state)
 {
 	struct rlimit small = {.rlim_cur = 70000}, old;
-	char         *big = malloc(200000);
-	bool          ok;
+	char *big = malloc(200000);
+	bool ok;
 
 	memset(big, 'x', 200000);
 	write_letter(span_of(big, 200000));
 	nest_write(&home, "mbox", "before\n");
-	signal(SIGXFSZ, SIG_IGN);                 /* as in a worker */
+	signal(SIGXFSZ, SIG_IGN); /* as in a worker */
 	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
 	small.rlim_max = old.rlim_max;
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
