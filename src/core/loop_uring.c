@@ -6,7 +6,10 @@
  *
  * On unix sockets receives are single ones that are submitted again here: since Linux 6.17 a
  * multishot one takes the bytes and then sleeps over an end of file that came together with
- * them.  TCP tells the kernel that there is more to read, so there multishot is safe. */
+ * them.  TCP tells the kernel that there is more to read, but of a reset it does not: a multishot
+ * one that polls first takes the bytes and sleeps over a reset that was there before it.  So the
+ * first receive of a TCP socket is a single one that polls, the next a multishot one that does
+ * not. */
 #include "core/loop.h"
 
 #include "core/clock.h"
@@ -27,7 +30,8 @@
 #define SUBMIT_TRIES   100                        /* EAGAIN: the kernel is short of memory */
 #define BUF_GROUP      0
 
-enum { RECV_MULTISHOT, RECV_ONCE };               /* op->want of a receive */
+/* op->want of a receive: single ones for ever; a single one, then multishot; multishot */
+enum { RECV_ONCE, RECV_FIRST, RECV_MULTISHOT };
 
 struct uring {
 	struct loop     loop;
@@ -68,13 +72,14 @@ static bool is_unix_socket(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &n) == 0 && domain == AF_UNIX;
 }
 
-static void prep_recv(struct io_uring_sqe *sqe, int fd, bool once)
+static void prep_recv(struct io_uring_sqe *sqe, int fd, uint32_t want)
 {
-	if (once)
-		io_uring_prep_recv(sqe, fd, NULL, 0, 0);
-	else
+	if (want == RECV_MULTISHOT) {
 		io_uring_prep_recv_multishot(sqe, fd, NULL, 0, 0);
-	sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
+	} else {
+		io_uring_prep_recv(sqe, fd, NULL, 0, 0);
+		sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
+	}
 	sqe->flags |= IOSQE_BUFFER_SELECT;
 	sqe->buf_group = BUF_GROUP;
 }
@@ -90,7 +95,7 @@ static void prep(struct io_uring_sqe *sqe, const struct op *op)
 		io_uring_prep_connect(sqe, op->fd, op->u.to.addr, op->u.to.n);
 		return;
 	case OP_RECV:
-		prep_recv(sqe, op->fd, op->want == RECV_ONCE);
+		prep_recv(sqe, op->fd, op->want);
 		return;
 	case OP_SEND:
 		io_uring_prep_send(sqe, op->fd, op->u.io.out, op->u.io.n, MSG_NOSIGNAL);
@@ -131,7 +136,7 @@ static void uring_start(struct loop *l, struct op *op)
 
 	if (op->kind == OP_RECV) {
 		check(u->bufs_n > 0);
-		op->want = is_unix_socket(op->fd) ? RECV_ONCE : RECV_MULTISHOT;
+		op->want = is_unix_socket(op->fd) ? RECV_ONCE : RECV_FIRST;
 	}
 	submit(u, op);
 }
@@ -178,7 +183,7 @@ static struct span uring_buf(struct loop *l, uint32_t id, uint32_t n)
 /* A single receive goes on as a multishot one would. */
 static bool goes_on(const struct op *op, int res)
 {
-	return op->kind == OP_RECV && op->want == RECV_ONCE && res > 0 && !op->cancelling;
+	return op->kind == OP_RECV && op->want != RECV_MULTISHOT && res > 0 && !op->cancelling;
 }
 
 static void complete(struct uring *u, struct op *op, int res, unsigned cqe_flags)
@@ -192,6 +197,8 @@ static void complete(struct uring *u, struct op *op, int res, unsigned cqe_flags
 			give_buf(u, op->buf_id);
 	}
 	if (!more && goes_on(op, res)) {
+		if (op->want == RECV_FIRST)
+			op->want = RECV_MULTISHOT;
 		submit(u, op);                    /* first: the handler may cancel it */
 		more = true;
 	}
@@ -344,7 +351,7 @@ static bool recv_multishot_works(struct uring *u)
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		die_sys(111, "socketpair", "");
-	prep_recv(sqe, pair[0], false);
+	prep_recv(sqe, pair[0], RECV_MULTISHOT);
 	if (write(pair[1], "?", 1) == 1 && io_uring_submit_and_wait(&u->ring, 1) == 1 &&
 	    io_uring_peek_cqe(&u->ring, &cqe) == 0) {
 		works = cqe->res == 1 && (cqe->flags & IORING_CQE_F_MORE) &&

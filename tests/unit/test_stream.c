@@ -495,6 +495,28 @@ static void a_connect_is_abandoned(void **state)
 	}
 }
 
+/* The peer said something and reset the connection, all before we receive the first time. */
+static void a_reset_right_behind_bytes_is_seen(void **state)
+{
+	struct sockaddr_in addr;
+	struct linger      reset = {.l_onoff = 1};
+	int                listener = make_listener(&addr), client, fd;
+	struct talker      t;
+
+	client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(connect(client, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(write(client, "hello", 5), 5);
+	assert_int_equal(setsockopt(client, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)), 0);
+	close(client);
+	talker_init(&t);
+	stream_take(&t.stream, fd);
+	run_until(&t.lost_n, 1);
+	assert_int_equal(t.why, LOST_ERROR);
+	close(listener);
+}
+
 static void never_begun_and_dropped(void **state)
 {
 	struct talker t;
@@ -596,6 +618,7 @@ int main(void)
 		BOTH(close_with_a_deaf_peer_ends_at_the_deadline),
 		BOTH(a_deadline_is_an_end),
 		BOTH(a_reset_is_an_error),
+		BOTH(a_reset_right_behind_bytes_is_seen),
 		BOTH(a_refused_connect_is_an_error_from_the_loop),
 		BOTH(a_connect_is_abandoned),
 		BOTH(never_begun_and_dropped),
