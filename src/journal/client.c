@@ -35,7 +35,7 @@
 struct link_up {                                  /* one wire to one journald */
 	struct wire    wire;
 	struct client *client;                    /* NULL: dead, waits for lost() */
-	bool           admits;
+	bool           admits, disk_full;
 };
 
 struct client {
@@ -116,6 +116,11 @@ void client_on_feed(struct client *c, const struct client_feed *calls, void *ctx
 bool client_admits(const struct client *c)
 {
 	return c->up && c->up->admits;
+}
+
+bool client_disk_full(const struct client *c)
+{
+	return c->up && c->up->disk_full;
 }
 
 bool client_full(const struct client *c)
@@ -263,7 +268,10 @@ static void on_admit(struct wire *w, struct wire_in *in)
 {
 	const struct msg_admit *m = in->body;
 
-	owner_of(w, struct link_up, wire)->admits = m->open != 0;
+	struct link_up         *up = owner_of(w, struct link_up, wire);
+
+	up->admits = m->open != 0;
+	up->disk_full = m->full != 0;
 }
 
 static void on_feed(struct wire *w, struct wire_in *in)

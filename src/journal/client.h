@@ -37,6 +37,7 @@ struct client *client_new(struct loop *l, int zstd_level);
 void           client_free(struct client *c);
 void           client_attach(struct client *c, int sock); /* a new wire to journald, or -1 */
 bool           client_admits(const struct client *c); /* journald is there and takes new mail */
+bool           client_disk_full(const struct client *c); /* that is why it does not */
 void           client_on_room(struct client *c, void (*room)(void *ctx), void *ctx);
 bool           client_full(const struct client *c);       /* stop feeding bodies until room() */
 /* body only, whose wire to journald carries the feed, too.  The descriptors are the callee's. */

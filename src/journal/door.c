@@ -419,7 +419,7 @@ static void begin(struct guest *g)
 	if (!add_received(g))
 		answer_code(g, SUBMIT_NO_MEMORY);
 	else if (!store_admits(d->store))
-		answer_code(g, SUBMIT_LATER);
+		answer_code(g, store_is_full(d->store) ? SUBMIT_WRITE : SUBMIT_LATER);
 }
 
 static void seat(struct door *d)

@@ -77,7 +77,7 @@ struct journald {
 	struct link             peers;
 	struct pool             entries;
 	uint64_t                space_known_ms;
-	bool                    admits, draining, drained, closed;
+	bool                    admits, full, draining, drained, closed;
 	uint64_t                drain_end_ms;
 	struct timer            drain_look, full_look;
 };
@@ -96,7 +96,7 @@ static bool has_feed(const struct peer *p)
 
 static void tell_admission(struct peer *p)
 {
-	struct msg_admit m = {.open = p->j->admits};
+	struct msg_admit m = {.open = p->j->admits, .full = p->j->full};
 
 	if (takes_mail(p) && !p->superseded)
 		wire_send(&p->wire, MSG_ADMIT, &m, sizeof(m), SPAN_NONE);
@@ -107,13 +107,15 @@ static void look_at_admission(void *ctx)
 {
 	struct journald *j = ctx;
 	bool             admits = !j->closed && store_admits(&j->store);
+	bool             full = store_is_full(&j->store);
 
-	atomic_store(&j->in.ring.head->full, store_is_full(&j->store));
-	if (store_is_full(&j->store) && !j->closed && !timer_is_set(&j->full_look))
+	atomic_store(&j->in.ring.head->full, full);
+	if (full && !j->closed && !timer_is_set(&j->full_look))
 		timer_set(j->o.loop, &j->full_look, FULL_LOOK_MS);
-	if (admits == j->admits)
+	if (admits == j->admits && full == j->full)
 		return;
 	j->admits = admits;
+	j->full = full;
 	list_each(&j->peers, l)
 		tell_admission(owner_of(l, struct peer, link));
 	if (admits && j->door)

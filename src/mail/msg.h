@@ -126,7 +126,7 @@ struct msg_sub    { uint32_t sub, pad; };
 enum stored { STORED_OK, STORED_LATER /* restarting, no credit */, STORED_FULL /* disk */,
               STORED_LIMIT /* uncommitted bytes */, STORED_BAD /* our bug; logged */ };
 struct msg_stored { uint32_t sub, verdict; uint64_t id; };
-struct msg_admit  { uint32_t open, pad; };
+struct msg_admit  { uint32_t open, full; /* not open: for want of room on the disk */ };
 
 struct msg_feed {
 	uint64_t ring_size, segment_size;

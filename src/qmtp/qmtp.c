@@ -56,7 +56,7 @@ void package_clear(struct package *p)
 	p->rcpts = p->answered = 0;
 	p->addr_n = 0;
 	p->marker = 0;
-	p->body_open = p->not_now = p->sender_is_bad = p->addr_is_bad = p->done = false;
+	p->body_open = p->sender_is_bad = p->addr_is_bad = p->done = false;
 	p->verdict = STORED_OK;
 }
 
@@ -233,9 +233,12 @@ static bool begin_text(struct qmtp *q, char marker)
 	if (marker != '\n' && marker != '\r')
 		return false;
 	p->marker = (uint8_t)marker;
-	p->not_now = !q->world->admits(q);
-	if (p->not_now)
+	if (!q->world->admits(q)) {
+		bool full = q->world->disk_full && q->world->disk_full(q);
+
+		p->verdict = full ? STORED_FULL : STORED_LATER;
 		return true;
+	}
 	p->body_open = true;
 	q->world->body_begin(q, p);
 	put_received(q);
@@ -436,8 +439,6 @@ static void package_complete(struct qmtp *q)
 	}
 	list_add_end(&q->flight, &p->flight);
 	q->flight_n++;
-	if (p->not_now)
-		p->verdict = STORED_LATER;
 	if (p->envelope.rcpts > 0 && p->body_open) {
 		q->world->commit(q, p);
 		return;

@@ -59,8 +59,9 @@ struct package {
 	uint16_t         addr_n;
 	uint8_t          marker;
 	bool             body_open;               /* the journal has parts of it, or will */
-	bool             not_now, sender_is_bad, addr_is_bad, done;
-	uint8_t          verdict;                 /* when done: of those taken */
+	bool             sender_is_bad, addr_is_bad, done;
+	/* when done, or refused from the start: of those taken */
+	uint8_t          verdict;
 	char             addr[QMTP_ADDR_MAX];     /* the recipient that is being read */
 };
 void package_init(struct package *p);
@@ -72,6 +73,8 @@ struct qmtp_world {
 	const struct qmtp_policy *policy;
 	struct buf               *scratch;        /* RECEIVED_MAX, within one call */
 	bool                    (*admits)(struct qmtp *q);
+	/* why not; may be NULL */
+	bool                    (*disk_full)(struct qmtp *q);
 	bool                    (*full)(struct qmtp *q);
 	struct package         *(*open)(struct qmtp *q);       /* cleared; NULL: too many */
 	void                    (*body_begin)(struct qmtp *q, struct package *p);

@@ -84,6 +84,11 @@ static bool on_admits(struct qmtp *q)
 	return client_admits(session_of(q)->d->journal);
 }
 
+static bool on_disk_full(struct qmtp *q)
+{
+	return client_disk_full(session_of(q)->d->journal);
+}
+
 static bool on_full(struct qmtp *q)
 {
 	struct session *c = session_of(q);
@@ -379,6 +384,7 @@ struct qmtpd *qmtpd_new(struct loop *l, const struct control *c, struct counters
 		.policy = &d->policy,
 		.scratch = &d->scratch,
 		.admits = on_admits,
+		.disk_full = on_disk_full,
 		.full = on_full,
 		.open = on_open,
 		.body_begin = on_body_begin,

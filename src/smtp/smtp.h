@@ -34,6 +34,7 @@ struct smtp_world {
 	/* no Received line: the submission path writes its own */
 	bool                 untraced;
 	bool               (*admits)(struct smtp *s);          /* may a transaction begin */
+	bool               (*disk_full)(struct smtp *s);       /* why not; may be NULL */
 	bool               (*full)(struct smtp *s);            /* no more body now */
 	/* a transaction begins; NULL: too many */
 	struct envelope   *(*open)(struct smtp *s);

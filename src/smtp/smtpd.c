@@ -81,6 +81,11 @@ static bool on_admits(struct smtp *s)
 	return client_admits(session_of(s)->d->journal);
 }
 
+static bool on_disk_full(struct smtp *s)
+{
+	return client_disk_full(session_of(s)->d->journal);
+}
+
 static bool on_full(struct smtp *s)
 {
 	struct session *c = session_of(s);
@@ -174,12 +179,12 @@ static void on_close(struct smtp *s)
 	c->mail = NULL;
 }
 
-/* Bad grammar and slow peers are the client's affair, and "not now" is the journal's: its
- * process says why.  The rest somebody may ask us about. */
+/* Bad grammar and slow peers are the client's affair, "not now" and a full disk the journal's:
+ * its process says why.  The rest somebody may ask us about. */
 static bool is_worth_a_line(const struct reply *r)
 {
 	return !(r->code >= 500 && r->enhanced[2] == '5') && r != &reply_timeout &&
-	       r != &reply_not_now;
+	       r != &reply_not_now && r != &reply_disk_full;
 }
 
 static void on_refused(struct smtp *s, const struct reply *why, struct span about)
@@ -402,6 +407,7 @@ struct smtpd *smtpd_new(struct loop *l, const struct control *c, struct counters
 		.policy = &d->policy,
 		.scratch = &d->scratch,
 		.admits = on_admits,
+		.disk_full = on_disk_full,
 		.full = on_full,
 		.open = on_open,
 		.body_begin = on_body_begin,

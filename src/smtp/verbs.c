@@ -110,7 +110,7 @@ static const struct reply *on_mail(struct smtp *s, struct span arg)
 	if (no)
 		return no;
 	if (!w->admits(s))
-		return &reply_not_now;
+		return w->disk_full && w->disk_full(s) ? &reply_disk_full : &reply_not_now;
 	if (!s->envelope)
 		s->envelope = w->open(s);
 	if (!s->envelope)
