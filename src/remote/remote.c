@@ -504,7 +504,7 @@ static const struct role_calls role_calls = {
 
 /* As many tasks as there are descriptors for, each with a connection of its own; and as many
  * connections that are done and wait for their peer's end. */
-static void size_by_descriptors(struct remote_config *cf)
+static void size_by_descriptors(struct remote_config *cf, const struct control *c)
 {
 	unsigned long want = 2 * REMOTE_TASKS_MAX + IDLE_MAX + REMOTE_FDS_BESIDES;
 	long          have;
@@ -516,7 +516,8 @@ static void size_by_descriptors(struct remote_config *cf)
 	cf->conns_max = have > 2 * REMOTE_FDS_BESIDES ? (unsigned)have - REMOTE_FDS_BESIDES
 						      : REMOTE_FDS_BESIDES / 2;
 	cf->tasks_max = cf->conns_max / 2;
-	log_note("odd", "the limit for descriptors is low: raise RLIMIT_NOFILE", NULL);
+	if (cf->tasks_max < control_setting(c, "concurrencyremote"))
+		log_note("odd", "RLIMIT_NOFILE is too low for concurrencyremote", NULL);
 }
 
 void remote_run(struct role *role)
@@ -527,7 +528,7 @@ void remote_run(struct role *role)
 
 	if (control_setting_line(role->control, "helohost").n == 0)
 		role_trouble(role, "neither control/helohost nor control/me is there");
-	size_by_descriptors(&cf);
+	size_by_descriptors(&cf, role->control);
 	buf_init(&resolv_conf, RESOLV_CONF_MAX);
 	if (file_read(AT_FDCWD, "/etc/resolv.conf", &resolv_conf) == 0)
 		cf.resolv_conf = buf_span(&resolv_conf);
