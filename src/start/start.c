@@ -25,6 +25,9 @@
 #define RESTART_MS_MIN  100
 #define RESTART_MS_MAX  10000
 #define RESTART_CALM_MS 30000
+/* At a stop, for what clients are in the middle of: timeoutsmtpd alone would let one of them
+ * hold it for 20 minutes. */
+#define STOP_FRONT_MS   5000
 #define CHILDREN_MAX    (ROLES * 2 * ROLE_PROCS_MAX)
 
 enum child_state { CHILD_NONE, CHILD_STARTED, CHILD_READY };
@@ -53,6 +56,7 @@ struct start {
 	struct counters *counters;
 	bool privileged, accepting;
 	enum stopping stopping;
+	struct timer front_end; /* of their time */
 	int exit_code;
 	struct child children[CHILDREN_MAX];
 	unsigned children_n;
@@ -462,6 +466,25 @@ static void stop_on(struct start *st)
 	}
 }
 
+/* What a client was in the middle of was not promised; it comes again. */
+static void cut_off(struct child *c)
+{
+	log_note("child", c->name, "event", "clients are cut off", NULL);
+	kill(c->pid, SIGKILL);
+}
+
+static void on_front_end(struct timer *t)
+{
+	struct start *st = owner_of(t, struct start, front_end);
+
+	for (unsigned i = 0; i < st->children_n; i++) {
+		struct child *c = &st->children[i];
+
+		if (c->spec->front && c->pid)
+			cut_off(c);
+	}
+}
+
 static void stop_now(struct start *st)
 {
 	for (unsigned i = 0; i < st->children_n; i++)
@@ -535,8 +558,12 @@ static void replace_front(struct start *st)
 
 			c->wanted = true;
 			if (!c->pid)
-				/* else: still draining since the last HUP; its end starts it */
 				start_child(c);
+			else if (c->draining)
+				/* Since the HUP before the last one, for clients in the
+				 * middle of a message.  Until it is gone and its successor
+				 * up, nobody answers at the port. */
+				cut_off(c);
 		}
 	}
 }
@@ -581,6 +608,7 @@ static void on_signal(void *ctx, int signo)
 			stop_now(st);
 		} else {
 			st->stopping = STOP_FRONT;
+			timer_set(st->loop, &st->front_end, STOP_FRONT_MS);
 			stop_on(st);
 		}
 	}
@@ -681,6 +709,7 @@ int start_run(const struct start_options *o)
 		st->privileged = spawn_privileged();
 		/* a handful of events a day: the plain one */
 		st->loop = loop_new(LOOP_EPOLL, 0);
+		timer_init(&st->front_end, on_front_end);
 		if (!st->privileged)
 			log_note("home", st->home, "event", "all processes run as one user",
 				 NULL);
