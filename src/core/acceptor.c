@@ -41,9 +41,7 @@ static void on_accepted(struct op *op, int res, unsigned flags)
 {
 	struct acceptor *a = owner_of(op, struct acceptor, op);
 
-	if (res >= 0 && a->closed)
-		close(res);
-	else if (res >= 0)
+	if (res >= 0)
 		a->take(a->ctx, res);
 	if (flags & OP_MORE)
 		return;

@@ -1,6 +1,7 @@
 /* acceptor - new connections from a listening socket, until it is closed.
  *
- * take() gets each new descriptor (close-on-exec, non-blocking) and owns it.  When the process
+ * take() gets each new descriptor (close-on-exec, non-blocking) and owns it.  One that was being
+ * accepted when the acceptor was closed still comes, so that somebody can tell it so.  When the process
  * has no descriptor or memory left, accepting pauses for ACCEPTOR_PAUSE_MS: the connections
  * wait in the kernel, and nothing spins. */
 #ifndef CORE_ACCEPTOR_H

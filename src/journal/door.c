@@ -461,6 +461,10 @@ static void take(void *ctx, int fd)
 	struct user  *u;
 	struct guest *g = NULL;
 
+	if (d->closed) {                          /* it was accepted just before */
+		turn_away(fd, submit_text(SUBMIT_LATER));
+		return;
+	}
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &n) < 0) {
 		close(fd);
 		return;

@@ -184,7 +184,7 @@ static void on_close(struct smtp *s)
 static bool is_worth_a_line(const struct reply *r)
 {
 	return !(r->code >= 500 && r->enhanced[2] == '5') && r != &reply_timeout &&
-	       r != &reply_not_now && r != &reply_disk_full;
+	       r != &reply_not_now && r != &reply_disk_full && r != &reply_going_down;
 }
 
 static void on_refused(struct smtp *s, const struct reply *why, struct span about)
@@ -281,6 +281,8 @@ static void on_last(struct deferred *df)
 			loop_defer(d->loop, df, PHASE_WORK);
 			return;
 		}
+	if (!list_is_empty(&d->all))
+		return;                           /* the last one's end comes back */
 	if (d->over)
 		d->over(d->over_ctx);
 	d->over = NULL;
@@ -351,7 +353,7 @@ static void turn_away(struct session *c, const struct reply *why)
 
 void smtpd_take(struct smtpd *d, int fd)
 {
-	struct session     *c = d->draining ? NULL : pool_get(&d->sessions);
+	struct session     *c = pool_get(&d->sessions);
 	struct ip ip = address_of(fd, getpeername), local = address_of(fd, getsockname);
 	struct policy_peer  peer;
 	const struct reply *no;
@@ -369,7 +371,8 @@ void smtpd_take(struct smtpd *d, int fd)
 
 	peer = policy_peer(&d->policy, &ip, &local);
 	c->smtp.peer = peer;
-	no = admission(c, &ip);
+	/* It was accepted just before: not one is closed without a word. */
+	no = d->draining ? &reply_going_down : admission(c, &ip);
 	if (no) {
 		turn_away(c, no);
 		return;
