@@ -51,6 +51,8 @@ struct client {
 	char           *frame;                    /* ZIP_BOUND bytes */
 	void          (*room)(void *ctx);
 	void           *room_ctx;
+	void          (*told)(void *ctx);         /* of admission */
+	void           *told_ctx;
 	const struct client_feed *feed;
 	void           *feed_ctx;
 };
@@ -105,6 +107,12 @@ void client_on_room(struct client *c, void (*room)(void *ctx), void *ctx)
 {
 	c->room = room;
 	c->room_ctx = ctx;
+}
+
+void client_on_admission(struct client *c, void (*told)(void *ctx), void *ctx)
+{
+	c->told = told;
+	c->told_ctx = ctx;
 }
 
 void client_on_feed(struct client *c, const struct client_feed *calls, void *ctx)
@@ -272,6 +280,8 @@ static void on_admit(struct wire *w, struct wire_in *in)
 
 	up->admits = m->open != 0;
 	up->disk_full = m->full != 0;
+	if (up->client && up->client->told && (up->admits || up->disk_full))
+		up->client->told(up->client->told_ctx);
 }
 
 static void on_feed(struct wire *w, struct wire_in *in)

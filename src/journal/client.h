@@ -38,6 +38,8 @@ void           client_free(struct client *c);
 void           client_attach(struct client *c, int sock); /* a new wire to journald, or -1 */
 bool           client_admits(const struct client *c); /* journald is there and takes new mail */
 bool           client_disk_full(const struct client *c); /* that is why it does not */
+/* Each time that journald takes mail, or tells that its disk is full. */
+void           client_on_admission(struct client *c, void (*told)(void *ctx), void *ctx);
 void           client_on_room(struct client *c, void (*room)(void *ctx), void *ctx);
 bool           client_full(const struct client *c);       /* stop feeding bodies until room() */
 /* body only, whose wire to journald carries the feed, too.  The descriptors are the callee's. */

@@ -12,7 +12,30 @@ struct process {
 	const struct front *f;
 	struct loop        *loop;
 	void               *server;
+	struct role        *role;
+	struct timer        patience;
+	bool                serving;
 };
+
+static void serve(void *ctx)
+{
+	struct process *p = ctx;
+	struct role    *r = p->role;
+
+	if (p->serving)
+		return;
+	p->serving = true;
+	timer_stop(p->loop, &p->patience);
+	for (unsigned i = 0; i < r->listeners_n; i++)
+		if (r->listeners[i].kind == p->f->listener)
+			p->f->listen(p->server, r->listeners[i].fd);
+	role_ready(r);
+}
+
+static void on_patience_over(struct timer *t)
+{
+	serve(owner_of(t, struct process, patience));
+}
 
 /* Front ends speak to the first shard's journald. */
 static void on_peer(struct role *r, uint32_t role, uint32_t index, int fd)
@@ -34,6 +57,8 @@ static void on_drain(struct role *r)
 {
 	struct process *p = r->ctx;
 
+	p->serving = true;                        /* not any more */
+	timer_stop(p->loop, &p->patience);
 	p->f->drain(p->server, on_over, p);
 }
 
@@ -52,7 +77,7 @@ static void want_descriptors(const struct control *c)
 void front_run(struct role *r, const struct front *f)
 {
 	struct counters *counters = counters_map(r->files[FILE_COUNTERS]);
-	struct process   p = {.f = f};
+	struct process   p = {.f = f, .role = r};
 
 	if (!counters)
 		role_trouble(r, "the table of connections is not ours");
@@ -67,10 +92,9 @@ void front_run(struct role *r, const struct front *f)
 	role_watch(r, p.loop, &calls, &p);
 	for (unsigned i = 0; i < r->peers_n; i++)
 		on_peer(r, r->peers[i].role, r->peers[i].index, r->peers[i].fd);
-	for (unsigned i = 0; i < r->listeners_n; i++)
-		if (r->listeners[i].kind == f->listener)
-			f->listen(p.server, r->listeners[i].fd);
-	role_ready(r);
+	timer_init(&p.patience, on_patience_over);
+	timer_set(p.loop, &p.patience, FRONT_PATIENCE_MS);
+	f->await(p.server, serve, &p);
 	loop_run(p.loop);
 	log_flush();
 }

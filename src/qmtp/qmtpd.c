@@ -467,6 +467,13 @@ static void listen_on(void *server, int fd)
 	qmtpd_listen(server, fd);
 }
 
+static void await_admission(void *server, void (*told)(void *ctx), void *ctx)
+{
+	struct qmtpd *d = server;
+
+	client_on_admission(d->journal, told, ctx);
+}
+
 static void drain(void *server, void (*over)(void *ctx), void *ctx)
 {
 	qmtpd_drain(server, over, ctx);
@@ -481,6 +488,7 @@ void qmtpd_run(struct role *r)
 		.make = make,
 		.attach = attach,
 		.listen = listen_on,
+		.await = await_admission,
 		.drain = drain,
 	};
 

@@ -495,6 +495,13 @@ static void listen_on(void *server, int fd)
 	smtpd_listen(server, fd);
 }
 
+static void await_admission(void *server, void (*told)(void *ctx), void *ctx)
+{
+	struct smtpd *d = server;
+
+	client_on_admission(d->journal, told, ctx);
+}
+
 static void drain(void *server, void (*over)(void *ctx), void *ctx)
 {
 	smtpd_drain(server, over, ctx);
@@ -509,6 +516,7 @@ void smtpd_run(struct role *r)
 		.make = make,
 		.attach = attach,
 		.listen = listen_on,
+		.await = await_admission,
 		.drain = drain,
 	};
 
