@@ -82,10 +82,11 @@ const struct setting settings[] = {
 	/* Above level 1 the ratio of mail hardly grows, and the time a message takes doubles.
 	 */
 	OUR_INT("zstdlevel", 1, -7, 19, "smtpd qmtpd journald"),
-	OUR_INT("smtpprocs", 1, 1, 64, "start"),
-	OUR_INT("qmtpprocs", 1, 1, 64, "start"),
-	OUR_INT("bodyprocs", 1, 1, 64, "start"),
-	OUR_INT("remoteprocs", 1, 1, 64, "start"),
+	/* ROLE_PROCS_MAX: two generations of a front end share the columns of the counters. */
+	OUR_INT("smtpprocs", 1, 1, 16, "start"),
+	OUR_INT("qmtpprocs", 1, 1, 16, "start"),
+	OUR_INT("bodyprocs", 1, 1, 16, "start"),
+	OUR_INT("remoteprocs", 1, 1, 16, "start"),
 	OUR_INT("shards", 1, 1, 1, "start"),
 	/* Bytes of the failed message that a notice returns, 0: all.  A limit keeps a flood of
 	 * large failures within the segments reserved for bounces. */
