@@ -14,7 +14,52 @@ import time
 import lab
 import traffic
 
+ROUNDS = 3
 SETTLED_SECONDS = 1.0   # outcomedelay is 50 ms; the rest is this machine's business, not a promise
+
+
+def settle(a, b, seconds=60):
+    """Everything tried at once, until both queues are empty."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not a.queue() and not b.queue():
+            return
+        for h in (a, b):
+            os.kill(h.start_pid(), signal.SIGALRM)
+        time.sleep(0.3)
+
+
+def rounds(report, dice, a, b, boxes, mails):
+    """One kill a round, after seconds of quiet running: what was settled well before it never comes again."""
+    old = again = settled = 0
+    for _ in range(ROUNDS):
+        ledger, end = traffic.Ledger(), time.monotonic() + 3
+        for box in boxes:
+            for path in (box / "new").iterdir():
+                path.unlink()
+
+        def work():
+            rcpt = b"joe@a.example" if dice.random() < 0.4 else b"ann@b.example"
+            return (dice.choice(mails), b"sender@a.example", rcpt) if time.monotonic() < end else None
+
+        senders = [traffic.Sender(ledger, dice, work, a, qmtp=i % 2 == 1, pause=0.02) for i in range(4)]
+        for s in senders:
+            s.start()
+        for s in senders:
+            s.join(30)
+        kill = time.time()
+        a.kill()
+        a.start()
+        settle(a, b)
+        times = collections.defaultdict(list)
+        for box in boxes:
+            for path in (box / "new").iterdir():
+                times[lab.unmark(path.read_bytes())[0]].append(path.stat().st_mtime)
+        settled += sum(min(t) < kill - SETTLED_SECONDS for t in times.values())
+        again += sum(len(t) > 1 for t in times.values())
+        old += sum(len(t) > 1 and min(t) < kill - SETTLED_SECONDS for t in times.values())
+    report.ok(settled >= 100, f"{ROUNDS} single kills, {settled} messages settled more than {SETTLED_SECONDS} s before theirs")
+    report.ok(old == 0, f"{old} of these were delivered again ({again - old} of the later ones)")
 
 
 def main():
@@ -28,6 +73,8 @@ def main():
     a.control("relayclients", "127.0.0.0/8")
     for h in (a, b):
         h.control("concurrencyremote", "40")
+        if "QUIRE_KILL_OUTCOMEDELAY" in os.environ:  # to see rounds() fail
+            h.control("outcomedelay", os.environ["QUIRE_KILL_OUTCOMEDELAY"])
     boxes = [a.user_maildir("joe"), b.user_maildir("ann")]
     a.start()
     b.start()
@@ -92,13 +139,12 @@ def main():
                 os.kill(h.start_pid(), signal.SIGALRM)
         time.sleep(0.3)
     left_a, left_b = a.queue(), b.queue()
-    arrived, times = collections.Counter(), collections.defaultdict(list)
+    arrived = collections.Counter()
     wrong = 0
     for box in boxes:
         for path in (box / "new").iterdir():
             n, text, _ = lab.unmark(path.read_bytes())
             arrived[n] += 1
-            times[n].append(path.stat().st_mtime)
             wanted = lab.mark(n, ledger.body[n]) if n in ledger.body else None
             # By SMTP the last line always ends.
             if wanted is None or text not in (wanted, wanted + b"\n"):
@@ -106,13 +152,14 @@ def main():
     lost = [n for n in ledger.kept if not arrived[n]]
     ghosts = [n for n in ledger.aborted if arrived[n]]
     twice = [n for n in arrived if arrived[n] > 1]
-    odd = [n for n in twice if not any(k - SETTLED_SECONDS <= t <= k + 120 for k in kills for t in [min(times[n])])]
     report.ok(not left_a and not left_b, f"the queues are empty at the end ({len(left_a)}, {len(left_b)})")
     if not report.ok(not lost, f"{len(lost)} lost of {len(ledger.kept)}"):
         print("# lost:", lost[:20])
     report.ok(not ghosts, f"{len(ghosts)} delivered whose end was never sent")
     report.ok(wrong == 0, f"{wrong} delivered with other bytes")
-    report.ok(not odd, f"{len(twice)} delivered twice, {len(odd)} of them far from any kill")
+    # Kills come too close together here to say which of them explains a second copy: rounds() does.
+    print(f"# {len(twice)} delivered twice", flush=True)
+    rounds(report, dice, a, b, boxes, mails)
     if report.failed:
         print(a.tail(), b.tail(), sep="\n----\n")
     a.stop("--now")

@@ -2,7 +2,6 @@
 
 Every attempt has a number of its own.  A Ledger knows of each: sent and answered yes (kept),
 answered no, never answered (may or may not arrive), or broken off by us (must never arrive)."""
-import random
 import socket
 import threading
 
@@ -70,15 +69,15 @@ class SmtpClient:
             out += (b"." if tail.startswith(b".") else b"") + tail + b"\r\n"
         return out
 
-    def send(self, message, sender, rcpts, abort=False):
+    def send(self, message, sender, rcpts, abort=None):
         burst = b"MAIL FROM:<%s>\r\n" % sender + b"".join(b"RCPT TO:<%s>\r\n" % r for r in rcpts) + b"DATA\r\n"
         self.sock.sendall(burst)
         for _ in range(1 + len(rcpts)):
             self.expect(b"250")
         self.expect(b"354")
         wire = self.encode(message)
-        if abort:
-            self.sock.sendall(wire[:random.randrange(len(wire))])
+        if abort:  # the dice that say where to break off
+            self.sock.sendall(wire[:abort.randrange(len(wire))])
             self.sock.close()
             return None
         self.sock.sendall(wire + b".\r\n")
@@ -132,7 +131,7 @@ class Sender(threading.Thread):
         try:
             if self.qmtp:
                 return self.post_qmtp(n, body, sender, rcpt, abort)
-            self.client.send(lab.mark(n, body), sender, [rcpt], abort)
+            self.client.send(lab.mark(n, body), sender, [rcpt], self.dice if abort else None)
         except Refused:
             l.settle(l.refused, n)
             self.drop()
