@@ -677,16 +677,16 @@ static int open_first(struct commit *c, const struct journal_end *end)
 }
 
 int commit_open(struct commit **ret, struct loop *l, struct disk *d, struct ring *r,
-		const struct journal_end *end, uint64_t segment_size, uint32_t shard,
-		bool direct, const struct commit_calls *calls, void *ctx)
+		const struct journal_end *end, const struct commit_options *o,
+		const struct commit_calls *calls, void *ctx)
 {
 	struct commit *c;
 	int e;
 
 	*ret = NULL;
-	if (segment_size < SEGMENT_SIZE_MIN || segment_size > SEGMENT_SIZE_MAX ||
-	    segment_size % BLOCK_SIZE || (end->number && end->segment_size != segment_size) ||
-	    r->head->segment_size != segment_size)
+	if (o->segment_size < SEGMENT_SIZE_MIN || o->segment_size > SEGMENT_SIZE_MAX ||
+	    o->segment_size % BLOCK_SIZE || (end->number && end->segment_size != o->segment_size) ||
+	    r->head->segment_size != o->segment_size)
 		return -EINVAL;
 	c = mem_new(sizeof *c);
 	c->loop = l;
@@ -694,9 +694,9 @@ int commit_open(struct commit **ret, struct loop *l, struct disk *d, struct ring
 	c->ring = r;
 	c->calls = calls;
 	c->ctx = ctx;
-	c->segment_size = segment_size;
-	c->shard = shard;
-	c->batch_blocks = batch_blocks_of(segment_size, r->size);
+	c->segment_size = o->segment_size;
+	c->shard = o->shard;
+	c->batch_blocks = batch_blocks_of(o->segment_size, r->size);
 	c->named_max = named_max_of(c->batch_blocks);
 	batch_reset(&c->batches[0]);
 	batch_reset(&c->batches[1]);
@@ -704,14 +704,14 @@ int commit_open(struct commit **ret, struct loop *l, struct disk *d, struct ring
 	op_init(&c->write, on_written);
 	deferred_init(&c->pass, on_pass);
 	timer_init(&c->idle, on_idle);
-	prepare_init(&c->prepare, l, d, segment_size, direct, on_prepared, c);
+	prepare_init(&c->prepare, l, d, o->segment_size, o->direct, on_prepared, c);
 	take_end(c, end);
 	e = open_first(c, end);
 	if (e) {
 		commit_free(c);
 		return e;
 	}
-	atomic_store(&r->head->direct, direct);
+	atomic_store(&r->head->direct, o->direct);
 	prepare_next(c);
 	*ret = c;
 	return 0;

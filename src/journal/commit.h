@@ -36,13 +36,24 @@ struct commit_calls {
 	/* a write failed: journald dies here; after it the commit is dead and only
 	 * commit_free() is legal */
 	void (*failed)(void *ctx, int error);
+	/* A segment was entered, its head is durable: the edits numbered up to `edits` hold now,
+	 * and files that are named no more may be touched.  What is added here, if it fits, comes
+	 * first in the segment. */
+	void (*entered)(void *ctx, uint64_t number, uint64_t edits);
 };
 /* Opens the next segment (blocking writes: its head, durable) after a recovery that did not end
  * in RECOVERED_FAILED.  ring: made for it.  direct: whether the directory takes O_DIRECT.  An
  * existing journal keeps its segment size (end->segment_size): another one is -EINVAL, as is one
  * too small for the ring.  0 or -errno. */
+struct commit_options {
+	uint64_t segment_size;
+	uint32_t shard;
+	bool     direct;
+	/* segments: spares beyond the reserve that are kept; kept for outcomes, compaction, bounces */
+	uint32_t pool, reserve;
+};
 int  commit_open(struct commit **ret, struct loop *l, struct disk *d, struct ring *r, const struct journal_end *end,
-                 uint64_t segment_size, uint32_t shard, bool direct, const struct commit_calls *calls, void *ctx);
+                 const struct commit_options *o, const struct commit_calls *calls, void *ctx);
 /* nothing may be in flight; not from a callback */
 void commit_free(struct commit *c);
 uint64_t commit_epoch(const struct commit *c);
@@ -50,6 +61,42 @@ uint64_t commit_epoch(const struct commit *c);
 /* One record; body in pieces.  Returns its position, or 0: this batch is full (try after room()).
  * large: a part of mail that has more than one part (see BATCH_LARGE_MAX).  acked: somebody will be told yes. */
 enum { COMMIT_LARGE = 1, COMMIT_ACKED = 2 };
+
+/* ---- which segments there are (docs/journal.md, Space) ----
+ *
+ * A change of the manifest is durable with the next segment's head, never before; the newest
+ * segment itself can't be changed.  Each returns its number; commit_calls.entered says when it
+ * holds.  NAME: a segment that is complete and durable up to e->end, or has a new end. */
+uint64_t commit_name(struct commit *c, const struct manifest_entry *e);
+uint64_t commit_to_history(struct commit *c, uint64_t number, uint32_t closed_s);
+uint64_t commit_drop(struct commit *c, uint64_t number);
+/* What the next head will name, in order of number, without the newest. */
+const struct manifest_entry *commit_named(const struct commit *c, uint32_t *ret_n);
+/* The segment that is written; and the first position of this run. */
+uint64_t commit_number(const struct commit *c);
+const uint8_t *commit_uuid(const struct commit *c);
+/* Seals the segment with the next batch, however full it is; adds a NOP if nothing gathers. */
+void     commit_switch(struct commit *c);
+/* The file of a segment that no durable head names is used again (its locks permitting), or
+ * removed where there are enough; keep: it is renamed to bad-<number> and stays. */
+void     commit_recycle(struct commit *c, uint64_t number, bool keep);
+/* A file of the pool for compaction's output, named seg-<number>, number >= COLD_FIRST: ready() from the loop,
+ * file NULL: none can be had.  One at a time. */
+void     commit_cold_file(struct commit *c, uint64_t number, void (*ready)(void *ctx, struct disk_file *file), void *ctx);
+
+/* ---- room (docs/journal.md, Room) ----
+ *
+ * RESERVE segments are really written and kept for: outcomes (2), compaction's output (1), bounces (1).
+ * New mail waits or is refused before any of them is touched. */
+enum commit_room {
+	ROOM_PLENTY,
+	ROOM_NO_MAIL,                             /* new mail is refused: 452 4.3.1 */
+	ROOM_NO_DISPATCH                          /* and no delivery starts: what is left is for what is in flight */
+};
+enum commit_room commit_room(const struct commit *c);
+struct commit_space { uint64_t spares, reserve, reserve_wanted; };
+void     commit_space(const struct commit *c, struct commit_space *ret);
+
 uint64_t commit_add(struct commit *c, struct rec_head *h, const struct span *pieces,
 		int pieces_n, unsigned flags) must_use;
 /* sum of rec_size(); then commit_add can't fail */

@@ -27,6 +27,10 @@
 /* parts of large mail in one batch: small mail never waits behind more */
 #define BATCH_LARGE_MAX    (256 * 1024)
 #define SEGMENTS_NAMED_MAX 16384                  /* in a manifest: 1 TiB of 64 MiB segments */
+/* Segments from this number on are cold: compaction wrote them.  They have numbers, sequences and
+ * chains of their own; no position of theirs is ever in the ring.  Positions stay below 2^64:
+ * 2^34 segments of SEGMENT_SIZE_MAX. */
+#define COLD_FIRST (1ull << 33)
 
 struct block_tag {                                /* the last 32 bytes of every block */
 	/* of the segment file: uuid mixed with the segment's number */
@@ -35,13 +39,20 @@ struct block_tag {                                /* the last 32 bytes of every 
 	/* seq - (newest batch known durable when this was built) */
 	uint32_t watermark_lag;
 	uint16_t index;                           /* of the block in its batch */
-	uint16_t flags;                           /* BLOCK_* */
+	/* BLOCK_* in the low 6 bits; above them where the first record that begins in this
+	 * block has its head: offset / 8 + 1, or 0: none begins here.  So what lies behind a bad
+	 * block can be read, without ever looking for records in somebody's mail. */
+	uint16_t flags;
 	uint64_t checksum;                        /* of the 4088 bytes before it */
 };
 enum { BLOCK_FIRST = 1, BLOCK_LAST = 2, BLOCK_HEAD = 4,
        /* of a manifest's rest, which is written before the head: no proof that the segment
         * was used */
-       BLOCK_EARLY = 8 };
+       BLOCK_EARLY = 8,
+       BLOCK_COLD = 16, /* of a cold segment: no proof of anything until a head names it */
+       BLOCK_COPY = 32 /* with BLOCK_HEAD: the head's copy, in the segment's last block */ };
+#define BLOCK_FLAGS       63u
+#define BLOCK_FIRST_SHIFT 6                       /* tag.flags >> this: offset / 8 + 1 */
 
 /* payload of block 0; manifest entries follow in it and in a MANIFEST record */
 struct segment_head {
@@ -68,7 +79,8 @@ struct segment_head {
 enum segment_state { SEGMENT_QUEUE = 1, SEGMENT_HISTORY = 2 };
 struct manifest_entry {
 	uint64_t number, end;                     /* end: position behind its last batch */
-	uint32_t state, pad;
+	uint32_t state;
+	uint32_t closed_s;                        /* HISTORY: when it left the queue, wall clock */
 	uint64_t incarnation;
 };
 #define MANIFEST_IN_HEAD ((BLOCK_DATA - (int)sizeof(struct segment_head)) / (int)sizeof(struct manifest_entry))
@@ -104,7 +116,7 @@ enum rec_type {
 	REC_MSG,
 	REC_STATE,                                /* body: struct rec_state, ranges, text */
 	REC_ACT,                                  /* an administrator's predicate */
-	REC_MOVED,                                /* copies have been made elsewhere */
+	REC_MOVED,                                /* not written any more */
 	REC_DICT,                                 /* number: dictionary id; body: its bytes */
 	REC_MANIFEST,                             /* body: manifest entries */
 	REC_SEAL,                                 /* body: struct rec_seal */

@@ -108,17 +108,16 @@ static bool begin(struct opening *o, const struct journal_end *end,
 		  const struct commit_calls *calls, void *ctx, struct buf *why)
 {
 	const char *why_not = "refused";
-	bool        direct;
+	struct commit_options how = {.segment_size = o->segment_size, .shard = o->shard};
 	int         error = ring_make(&o->ring, o->ring_size, o->segment_size);
 
 	if (error)
 		return say(why, "control/ringsize: ring of recent batches", error);
-	direct = disk_direct_works(o->disk, &why_not);
-	error = commit_open(&o->commit, o->loop, o->disk, &o->ring, end, o->segment_size,
-			    o->shard, direct, calls, ctx);
+	how.direct = disk_direct_works(o->disk, &why_not);
+	error = commit_open(&o->commit, o->loop, o->disk, &o->ring, end, &how, calls, ctx);
 	if (error)
 		return say(why, "open a segment", error);
-	note_how(o, direct, why_not);
+	note_how(o, how.direct, why_not);
 	o->recovered = ring_durable(&o->ring);
 	return true;
 }

@@ -440,7 +440,8 @@ static bool is_known(const struct rec_head *h)
 
 /* The next record of the open batch; READ_END closes it.  Where blocks are whole, a record
  * that is wrong in itself does not hide those behind it. */
-static enum read_result next_record(struct reader *r, bool bodies, struct record *ret)
+static enum read_result next_record(struct reader *r, enum read_bodies bodies,
+				    struct record *ret)
 {
 	while (r->good - r->at >= sizeof ret->head) {
 		uint64_t size;
@@ -468,7 +469,7 @@ static enum read_result next_record(struct reader *r, bool bodies, struct record
 	return READ_DAMAGE;
 }
 
-enum read_result reader_next(struct reader *r, bool bodies, struct record *ret)
+enum read_result reader_next(struct reader *r, enum read_bodies bodies, struct record *ret)
 {
 	enum read_result got;
 

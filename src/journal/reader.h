@@ -20,6 +20,11 @@ enum read_result {
 	READ_OK, READ_END /* the durable position */, READ_DAMAGE /* *ret->pos: where; walking goes on behind it */,
 	READ_GONE /* no such record there: recycled, moved */, READ_ERROR
 };
+enum read_bodies {
+	BODIES_PASS,                              /* BODY records are passed over unread */
+	BODIES_WHOLE,
+	BODIES_HEADS                              /* a BODY's body is its struct rec_body only, not checked */
+};
 struct reader;
 /* segs: the journal's directory; ring may be NULL (a stopped journal: reads to the end found by
  * journal_recover).  Walking begins with the oldest record of the queue.
@@ -34,11 +39,29 @@ int            reader_open(struct reader *r, struct buf *why);
 /* Walking: everything durable, in order, across segments, NOP, SEAL and MANIFEST included; what
  * is of a kind we don't know and may be skipped is skipped.  bodies false: BODY records are
  * passed over unread.  After READ_END more may come; after READ_ERROR and a pause, too. */
-enum read_result reader_next(struct reader *r, bool bodies, struct record *ret);
+enum read_result reader_next(struct reader *r, enum read_bodies bodies, struct record *ret);
 /* everything below it was returned; READ_END: == durable */
 uint64_t         reader_pos(const struct reader *r);
 /* One record at a position; it must be of this type, id and number. */
 enum read_result reader_at(struct reader *r, uint64_t pos, enum rec_type type, uint64_t id,
 		uint32_t number, struct record *ret);
+
+/* For tools: walk what is HISTORY, too, or only one segment, named by the manifest or not
+ * (to: its end; 0: as far as its blocks are good).  Before the first reader_next(). */
+void             reader_with_history(struct reader *r);
+/* Beside a running journald, without its ring: each segment file is locked (flock, shared) while it is
+ * open, so that it is not used again; the newest is read up to `durable` (quire status says it),
+ * 0: the journal is stopped.  Before reader_open(). */
+void             reader_for_tool(struct reader *r, uint64_t durable);
+int              reader_only(struct reader *r, uint64_t number, uint64_t to, struct buf *why);
+/* The manifest that the reader walks by: entries in the order of walking (cold ones first). */
+const struct manifest_entry *reader_manifest(const struct reader *r, uint32_t *ret_n);
+const uint8_t   *reader_uuid(const struct reader *r);
+/* Of the batch that the last record came from. */
+struct read_batch { uint64_t pos, end, seq, time_us; uint32_t flags; };
+bool             reader_batch(const struct reader *r, struct read_batch *ret);
+/* The DICT with this number in the segment that holds `pos`: it lies in front of the first frame that
+ * needs it.  READ_GONE: there is none. */
+enum read_result reader_dict(struct reader *r, uint64_t pos, uint32_t number, struct record *ret);
 
 #endif

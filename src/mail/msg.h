@@ -58,9 +58,18 @@ enum msg_type {
 	/* journald -> sched, body */
 	MSG_FEED = 40,    /* struct msg_feed, fd: the ring (memfd, read-only) */
 	MSG_BELL,         /* - , fd: an eventfd, rung when the durable position moved */
+	/* journald -> sched: struct msg_room   may deliveries start */
+	MSG_ROOM,
+	/* journald -> sched -> body: struct msg_retire   tail: struct msg_moved, again and again.  Records
+	 * have copies elsewhere, their segment will be used again.  sched takes it when it has
+	 * applied everything up to `after`, corrects its positions and hands it on, behind every OPEN and
+	 * BOUNCE that names an old one; body corrects its handles.  Sent anew to a sched or body that comes. */
+	MSG_RETIRE,
+	/* body -> journald: struct msg_retired   nobody holds a position in it; for the last part of a RETIRE */
+	MSG_RETIRED,
 	/* sched -> journald */
 	/* -   tail: struct msg_outcome + its ranges and text, again and again */
-	MSG_OUTCOMES,
+	MSG_OUTCOMES = 46,
 	MSG_CREDIT,       /* struct msg_credit  how much more new mail fits */
 
 	/* sched -> body */
@@ -146,6 +155,10 @@ struct msg_outcome {
 	uint8_t  outcome, pad[7];
 };
 struct msg_credit { uint64_t messages, bytes; };
+struct msg_room   { uint32_t dispatch, pad; };    /* 0: start no delivery */
+struct msg_retire { uint64_t segment, after; uint32_t last, pad; };
+struct msg_moved  { uint64_t id, from, to; };     /* a MSG's or STATE's positions */
+struct msg_retired { uint64_t segment; };
 
 enum open_how { OPEN_PARTS /* PARTDATA, for remote */, OPEN_FILE /* BODYFILE, for lspawn */ };
 struct msg_open   { uint32_t role, index, handle, how; uint64_t id, pos; };

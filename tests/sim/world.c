@@ -747,7 +747,8 @@ static void start_journald(struct world *w)
 				world_fail("no ring");
 			land_some(w);
 			e = commit_open(&w->commit, &w->loop, w->disk, &w->ring, &end,
-					SEGMENT_SIZE, SHARD, true, &commit_calls, w);
+					&(struct commit_options){.segment_size = SEGMENT_SIZE, .shard = SHARD, .direct = true},
+					&commit_calls, w);
 			good = e == 0;
 			if (e && !world_is_dark(w))
 				world_fail("the journal can't be opened: %s", strerror(-e));

@@ -87,8 +87,9 @@ static inline enum recovered home_open(struct home *h)
 
 	assert_int_not_equal(verdict, RECOVERED_FAILED);
 	assert_int_equal(ring_make(&h->ring, HOME_RING, HOME_SEGMENT), 0);
-	assert_int_equal(commit_open(&h->commit, h->loop, h->disk, &h->ring, &end, HOME_SEGMENT,
-				     1, h->direct, &home_calls, h),
+	assert_int_equal(commit_open(&h->commit, h->loop, h->disk, &h->ring, &end,
+				     &(struct commit_options){.segment_size = HOME_SEGMENT, .shard = 1, .direct = h->direct},
+				     &home_calls, h),
 			 0);
 	journal_end_fini(&end);
 	return verdict;

@@ -149,7 +149,8 @@ static void other_segment_size_is_refused(void **state)
 	home_recover(&home, &found);
 	assert_int_equal(ring_make(&home.ring, HOME_RING, 2 * HOME_SEGMENT), 0);
 	assert_int_equal(commit_open(&c, home.loop, home.disk, &home.ring, &found,
-				     2 * HOME_SEGMENT, 1, false, &home_calls, &home),
+				     &(struct commit_options){.segment_size = 2 * HOME_SEGMENT, .shard = 1},
+				     &home_calls, &home),
 			 -EINVAL);
 	assert_null(c);
 	journal_end_fini(&found);

@@ -1,0 +1,66 @@
+/* live - what of the journal must not be forgotten.
+ *
+ * Fed with every durable record (sweep.c), in any order and copies included, it knows of each
+ * segment how many bytes are live: a record is live while forgetting it would change a replay.
+ *
+ *   BODY, RCPT   of an open submission: live, and its segment is pinned;
+ *                of a message that is not over: live.  Else dead
+ *   MSG          of a message that is not over: the copy at its highest position is live.
+ *                A bounce's MSG settles failures of its parent: see STATE
+ *   STATE        over (delivered, settled, dropped; what a bounce's MSG settles): live while
+ *                some segment holds a MSG of its message, whether that one is live or not:
+ *                without it, that MSG would be replayed as new;
+ *                deferred: live while its message is not over and no later attempt was
+ *                recorded for the same recipients; failed, cancelled: while its message
+ *                is not over (the bounce's text)
+ *   ACT          live while a message is in the queue that was there before it
+ *   DICT         dead: whoever copies a frame takes its dictionary along
+ *   others       dead
+ *
+ * A message is over when each recipient is delivered, settled or dropped.
+ *
+ * Pure: no I/O, no clock.  Memory: at most 64 bytes for a message of one recipient that is in the queue or
+ * whose MSG still lies in a segment, one bit more for each further recipient, 16 bytes for
+ * each deferral beyond the first. */
+#ifndef JOURNAL_LIVE_H
+#define JOURNAL_LIVE_H
+
+#include "journal/reader.h"
+
+struct live;
+struct live_segment {
+	uint64_t number;
+	uint64_t live;                            /* bytes: rec_size() of what is live, summed up */
+	uint64_t bytes;                           /* of all records that were seen in it */
+	uint32_t open;                            /* open submissions with parts in it */
+	uint32_t messages;                        /* MSGs of messages that are not over */
+};
+struct live_counts { uint64_t messages, recipients_left, live_bytes, entries, memory; };
+
+struct live *live_new(uint64_t segment_size);
+void         live_free(struct live *l);
+/* r: a record with its body; of a BODY its head and struct rec_body suffice. */
+void         live_record(struct live *l, const struct record *r);
+/* The submission will never be committed. */
+void         live_abandon(struct live *l, uint64_t id);
+/* All parts without MSG whose id is below this are nobody's: the run that took them is over. */
+void         live_forget_parts(struct live *l, uint64_t below_id);
+/* The segment is not part of the queue any more: what it held is not there. */
+void         live_gone(struct live *l, uint64_t number);
+
+/* Must a compaction of this record's segment copy it?  A STATE whose message's MSGs all lie in the
+ * same segment needs no copy: they go together. */
+bool         live_wants(const struct live *l, const struct record *r);
+/* A copy is durable in a segment that is not part of the queue yet: from now on it counts as a
+ * copy as if live_record() had seen it, and the one at `from` is not wanted any more.  r: the copy. */
+void         live_copied(struct live *l, const struct record *r, uint64_t from);
+/* Where the MSG of a message that is not over lies; 0: none. */
+uint64_t     live_msg_at(const struct live *l, uint64_t id);
+
+/* NULL: nothing is known of it.  Pointers hold until the next change. */
+const struct live_segment *live_segment(const struct live *l, uint64_t number);
+/* All, by number. */
+const struct live_segment *live_segments(const struct live *l, uint32_t *ret_n);
+void         live_count(const struct live *l, struct live_counts *ret);
+
+#endif
