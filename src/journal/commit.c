@@ -23,6 +23,7 @@
 #include "core/log.h"
 #include "core/pool.h"
 #include "core/rand.h"
+#include "journal/batch.h"
 #include "journal/prepare.h"
 #include "journal/segments.h"
 
@@ -38,12 +39,11 @@
 
 struct batch {
 	struct link waiters;
-	uint64_t pos;  /* 0: not open */
-	uint64_t used; /* payload bytes, its head included */
+	uint64_t pos; /* 0: not open */
 	uint64_t blocks, seq, large;
 	uint64_t begun_us;
-	uint32_t records, flags;
-	bool idle; /* the mark only */
+	uint32_t flags;
+	struct batch_layout layout;
 };
 
 enum writing { WRITING_NOTHING, WRITING_BATCH, WRITING_MANIFEST, WRITING_HEAD };
@@ -92,17 +92,17 @@ static void batch_reset(struct batch *b)
 {
 	list_init(&b->waiters);
 	b->pos = 0;
-	b->used = sizeof(struct batch_head);
 	b->blocks = b->seq = b->large = b->begun_us = 0;
-	b->records = b->flags = 0;
-	b->idle = false;
+	b->flags = 0;
+	batch_layout_init(&b->layout);
 }
 
-static void batch_open(struct commit *c, struct batch *b)
+static void batch_open(struct commit *c, struct batch *b, uint64_t pos)
 {
-	b->pos = c->pos;
+	b->pos = pos;
 	b->begun_us = clock_mono_us();
 	b->blocks = 0;
+	b->layout.blocks = ring_at(c->ring, pos);
 }
 
 /* Claims the blocks up to payload byte `end`, before they are written to. */
@@ -130,7 +130,7 @@ bool commit_fits(const struct commit *c, size_t bytes, unsigned flags)
 {
 	const struct batch *b = c->gather;
 
-	if (c->dead || bytes > batch_room(c) - b->used)
+	if (c->dead || bytes > batch_room(c) - b->layout.used)
 		return false;
 	return !(flags & COMMIT_LARGE) || b->large == 0 || b->large + bytes <= BATCH_LARGE_MAX;
 }
@@ -138,20 +138,9 @@ bool commit_fits(const struct commit *c, size_t bytes, unsigned flags)
 static uint64_t put_record(struct commit *c, struct batch *b, const struct rec_head *h,
 			   const struct span *pieces, int pieces_n)
 {
-	uint64_t at = b->used, size = rec_size(h->n);
-	uint64_t pos = b->pos + payload_to_bytes(at);
-	char *p;
-
-	batch_grow(c, b, at + size);
-	p = ring_at(c->ring, b->pos);
-	payload_put(p, at, h, sizeof *h);
-	at += sizeof *h;
-	for (int i = 0; i < pieces_n; at += pieces[i].n, i++)
-		payload_put(p, at, pieces[i].p, pieces[i].n);
-	b->used += size;
-	payload_zero(p, at, b->used - at);
-	b->records++;
-	return pos;
+	batch_grow(c, b, batch_layout_with(&b->layout, rec_size(h->n)));
+	return b->pos +
+	       payload_to_bytes(batch_layout_put(&b->layout, h, pieces, pieces_n));
 }
 
 uint64_t commit_add(struct commit *c, struct rec_head *h, const struct span *pieces,
@@ -167,7 +156,7 @@ uint64_t commit_add(struct commit *c, struct rec_head *h, const struct span *pie
 	if (!commit_fits(c, size, flags))
 		return 0;
 	if (!b->pos)
-		batch_open(c, b);
+		batch_open(c, b, c->pos);
 	if (flags & COMMIT_LARGE)
 		b->large += size;
 	if (flags & COMMIT_ACKED)
@@ -199,44 +188,21 @@ bool commit_is_idle(const struct commit *c)
 
 /* ---- a batch on its way ---- */
 
-static void seal_tags(struct commit *c, const struct batch *b, uint16_t flags)
-{
-	char *p = ring_at(c->ring, b->pos);
-	struct block_tag t = {
-		.incarnation = c->incarnation,
-		.seq = b->seq,
-		.watermark_lag = (uint32_t)(b->seq - c->durable_seq),
-	};
-
-	for (uint64_t i = 0; i < b->blocks; i++) {
-		t.index = (uint16_t)i;
-		t.flags = flags | (i == 0 ? BLOCK_FIRST : 0) |
-			  (i == b->blocks - 1 ? BLOCK_LAST : 0);
-		block_seal(p + i * BLOCK_SIZE, &t);
-	}
-}
-
 /* From here on the batch is bytes: head, chain and tags. */
-static void seal_batch(struct commit *c, struct batch *b, uint16_t flags)
+static void seal_batch(struct commit *c, struct batch *b, uint16_t block_flags)
 {
-	char *p = ring_at(c->ring, b->pos);
-	struct batch_head h = {
-		.blocks = (uint32_t)b->blocks,
+	struct batch_end e = {
+		.incarnation = c->incarnation,
 		.seq = ++c->seq,
 		.watermark = c->durable_seq,
-		.payload_n = (uint32_t)(b->used - sizeof h),
-		.records = b->records,
+		.chain = c->chain,
 		.time_us = clock_wall_us(),
 		.flags = b->flags,
+		.block_flags = block_flags,
 	};
 
-	payload_zero(p, b->used, b->blocks * BLOCK_DATA - b->used);
-	h.payload_hash = payload_hash(p, sizeof h, h.payload_n);
-	h.chain = c->chain = hash64_chain(c->chain, h.payload_hash, h.seq);
-	batch_head_seal(&h);
-	memcpy(p, &h, sizeof h);
-	b->seq = h.seq;
-	seal_tags(c, b, flags);
+	b->seq = e.seq;
+	c->chain = batch_layout_end(&b->layout, &e);
 }
 
 static void start_write(struct commit *c, enum writing what, struct disk_file *f, uint64_t pos,
@@ -287,12 +253,12 @@ static bool must_seal(const struct commit *c, uint64_t pos, uint64_t blocks)
 static void send_batch(struct commit *c)
 {
 	struct batch *b = c->gather;
-	uint64_t blocks = blocks_for(b->used);
+	uint64_t blocks = blocks_for(b->layout.used);
 	bool seal;
 
 	if (b->pos / c->segment_size != c->number)
 		return; /* the new segment is not entered yet */
-	seal = must_seal(c, b->pos, blocks_for(b->used + SEAL_SIZE));
+	seal = must_seal(c, b->pos, blocks_for(b->layout.used + SEAL_SIZE));
 	if (seal && !c->next_file)
 		return; /* on_prepared() comes back to it */
 	if (seal) {
@@ -338,7 +304,7 @@ static void count_batch(struct commit *c, const struct batch *b)
 
 	add(&h->batches, 1);
 	add(&h->syncs, 1);
-	add(&h->records, b->records);
+	add(&h->records, b->layout.records);
 	add(&h->bytes_written, b->blocks * BLOCK_SIZE);
 	add(&h->commit_us_sum, us);
 	if (us > atomic_load_explicit(&h->commit_us_max, memory_order_relaxed))
@@ -426,7 +392,7 @@ static uint64_t lay_manifest(struct commit *c)
 	body = span_of(c->named + MANIFEST_IN_HEAD,
 		       (c->named_n - MANIFEST_IN_HEAD) * sizeof *c->named);
 	batch_reset(&b);
-	b.pos = segment_start(c, c->number) + BLOCK_SIZE;
+	batch_open(c, &b, segment_start(c, c->number) + BLOCK_SIZE);
 	rec_seal_head(&h, &body, 1);
 	put_record(c, &b, &h, &body, 1);
 	seal_batch(c, &b, BLOCK_EARLY);
