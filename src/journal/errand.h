@@ -19,7 +19,8 @@ struct errand {
 struct errands;
 /* After the sandbox was entered: the thread inherits it. */
 struct errands *errands_new(struct loop *l, bool one_thread);
-/* Waits for the errand that runs; those that have not begun are forgotten, no done() follows.
+/* Waits for the errand that runs; those that have not begun are forgotten.  No done() follows, not
+ * even that one's; none is given any more.
  * As with packer: errands_close(), passes until errands_is_closed(), then free. */
 void            errands_close(struct errands *w);
 bool            errands_is_closed(const struct errands *w);
