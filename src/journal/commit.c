@@ -46,7 +46,7 @@ struct batch {
 	struct batch_layout layout;
 };
 
-enum writing { WRITING_NOTHING, WRITING_BATCH, WRITING_MANIFEST, WRITING_HEAD };
+enum writing { WRITING_NOTHING, WRITING_BATCH, WRITING_MANIFEST, WRITING_COPY, WRITING_HEAD };
 
 struct commit {
 	struct loop *loop;
@@ -70,6 +70,7 @@ struct commit {
 	uint64_t durable_seq;
 	struct batch batches[BATCHES], *gather, *flight;
 	struct segment_head head; /* of the segment that is being entered */
+	char *copy, *copy_raw;    /* of its block, for the segment's end; copy: aligned */
 	uint64_t write_n;
 	enum writing writing;
 	struct op write;
@@ -205,13 +206,17 @@ static void seal_batch(struct commit *c, struct batch *b, uint16_t block_flags)
 	c->chain = batch_layout_end(&b->layout, &e);
 }
 
-static void start_write(struct commit *c, enum writing what, struct disk_file *f, uint64_t pos,
+static void write_bytes(struct commit *c, enum writing what, const void *p, uint64_t pos,
 			uint64_t n)
 {
 	c->writing = what;
 	c->write_n = n;
-	c->disk->calls->write(c->disk, f, &c->write, ring_at(c->ring, pos), n,
-			      pos % c->segment_size);
+	c->disk->calls->write(c->disk, c->file, &c->write, p, n, pos % c->segment_size);
+}
+
+static void start_write(struct commit *c, enum writing what, uint64_t pos, uint64_t n)
+{
+	write_bytes(c, what, ring_at(c->ring, pos), pos, n);
 }
 
 static void add_seal(struct commit *c, struct batch *b)
@@ -244,7 +249,7 @@ static uint64_t manifest_blocks(uint64_t named_n)
 /* Whether a batch of so many blocks, put here, has to be the segment's last. */
 static bool must_seal(const struct commit *c, uint64_t pos, uint64_t blocks)
 {
-	uint64_t end = segment_start(c, c->number) + c->segment_size;
+	uint64_t end = segment_start(c, c->number) + segment_usable(c->segment_size);
 
 	return pos + blocks * BLOCK_SIZE + c->batch_blocks * BLOCK_SIZE > end;
 }
@@ -271,7 +276,7 @@ static void send_batch(struct commit *c)
 		      : b->pos + blocks * BLOCK_SIZE;
 	c->flight = b;
 	c->gather = b == &c->batches[0] ? &c->batches[1] : &c->batches[0];
-	start_write(c, WRITING_BATCH, c->file, b->pos, blocks * BLOCK_SIZE);
+	start_write(c, WRITING_BATCH, b->pos, blocks * BLOCK_SIZE);
 	c->calls->room(c->ctx);
 }
 
@@ -404,13 +409,25 @@ static void lay_head(struct commit *c)
 	uint64_t pos = segment_start(c, c->number);
 
 	ring_claim(c->ring, pos, BLOCK_SIZE);
-	segment_head_put(ring_at(c->ring, pos), &c->head, c->named);
+	segment_head_put(ring_at(c->ring, pos), &c->head, c->named, false);
+}
+
+static uint64_t copy_pos(const struct commit *c)
+{
+	return segment_start(c, c->number) + segment_usable(c->segment_size);
+}
+
+/* Not in the ring: there the end of this segment is where the one before it still lies. */
+static void write_copy(struct commit *c)
+{
+	segment_head_put(c->copy, &c->head, c->named, true);
+	write_bytes(c, WRITING_COPY, c->copy, copy_pos(c), BLOCK_SIZE);
 }
 
 static void write_head(struct commit *c)
 {
 	lay_head(c);
-	start_write(c, WRITING_HEAD, c->file, segment_start(c, c->number), BLOCK_SIZE);
+	start_write(c, WRITING_HEAD, segment_start(c, c->number), BLOCK_SIZE);
 }
 
 static void on_prepared(void *ctx, struct disk_file *file)
@@ -449,10 +466,10 @@ static void enter_next(struct commit *c, uint64_t end)
 	make_head(c, c->number + 1, c->number, end);
 	blocks = lay_manifest(c);
 	if (blocks)
-		start_write(c, WRITING_MANIFEST, c->file,
-			    segment_start(c, c->number) + BLOCK_SIZE, blocks * BLOCK_SIZE);
+		start_write(c, WRITING_MANIFEST, segment_start(c, c->number) + BLOCK_SIZE,
+			    blocks * BLOCK_SIZE);
 	else
-		write_head(c);
+		write_copy(c);
 }
 
 static void head_is_durable(struct commit *c)
@@ -461,8 +478,8 @@ static void head_is_durable(struct commit *c)
 
 	if (blocks)
 		c->durable_seq = c->first_seq;
-	add(&c->ring->head->bytes_written, (1 + blocks) * BLOCK_SIZE);
-	add(&c->ring->head->syncs, blocks ? 2 : 1);
+	add(&c->ring->head->bytes_written, (2 + blocks) * BLOCK_SIZE);
+	add(&c->ring->head->syncs, blocks ? 3 : 2);
 	publish(c, segment_start(c, c->number) + (1 + blocks) * BLOCK_SIZE);
 	prepare_next(c);
 }
@@ -494,7 +511,8 @@ static void on_written(struct op *op, int res, unsigned flags)
 	c->writing = WRITING_NOTHING;
 	switch (what) {
 	case WRITING_BATCH: on_batch_written(c); break;
-	case WRITING_MANIFEST: write_head(c); break;
+	case WRITING_MANIFEST: write_copy(c); break;
+	case WRITING_COPY: write_head(c); break;
 	case WRITING_HEAD: head_is_durable(c); break;
 	case WRITING_NOTHING: unreachable();
 	}
@@ -524,7 +542,7 @@ static void on_idle(struct timer *t)
 /* Every batch, and a manifest, must leave room for another one in a segment. */
 static uint64_t batch_blocks_of(uint64_t segment_size, uint64_t ring_size)
 {
-	uint64_t blocks = (segment_size / BLOCK_SIZE - 1) / 2;
+	uint64_t blocks = (segment_usable(segment_size) / BLOCK_SIZE - 1) / 2;
 
 	if (blocks > ring_size / BLOCK_SIZE / RING_BATCHES)
 		blocks = ring_size / BLOCK_SIZE / RING_BATCHES;
@@ -601,10 +619,10 @@ static int remove_unused(struct commit *c, const struct listing *l)
 	return e;
 }
 
-static int write_now(struct commit *c, uint64_t pos, uint64_t n)
+static int write_now(struct commit *c, const void *p, uint64_t pos, uint64_t n)
 {
-	int64_t got = c->disk->calls->write_now(c->disk, c->file, ring_at(c->ring, pos), n,
-						pos % c->segment_size);
+	int64_t got =
+		c->disk->calls->write_now(c->disk, c->file, p, n, pos % c->segment_size);
 
 	if (got < 0)
 		return (int)got;
@@ -630,10 +648,14 @@ static int open_first(struct commit *c, const struct journal_end *end)
 	make_head(c, l.highest + 1, end->number, end->end);
 	blocks = lay_manifest(c);
 	if (blocks)
-		e = write_now(c, start + BLOCK_SIZE, blocks * BLOCK_SIZE);
+		e = write_now(c, ring_at(c->ring, start + BLOCK_SIZE), start + BLOCK_SIZE,
+			      blocks * BLOCK_SIZE);
+	segment_head_put(c->copy, &c->head, c->named, true);
 	lay_head(c);
 	if (!e)
-		e = write_now(c, start, BLOCK_SIZE);
+		e = write_now(c, c->copy, copy_pos(c), BLOCK_SIZE);
+	if (!e)
+		e = write_now(c, ring_at(c->ring, start), start, BLOCK_SIZE);
 	if (e)
 		return e;
 	c->durable_seq = c->seq;
@@ -662,6 +684,9 @@ int commit_open(struct commit **ret, struct loop *l, struct disk *d, struct ring
 	c->ctx = ctx;
 	c->segment_size = o->segment_size;
 	c->shard = o->shard;
+	c->copy_raw = mem_new(BLOCK_SIZE + DISK_ALIGN);
+	c->copy = c->copy_raw +
+		  (DISK_ALIGN - (uintptr_t)c->copy_raw % DISK_ALIGN) % DISK_ALIGN;
 	c->batch_blocks = batch_blocks_of(o->segment_size, r->size);
 	c->named_max = named_max_of(c->batch_blocks);
 	batch_reset(&c->batches[0]);
@@ -696,6 +721,7 @@ void commit_free(struct commit *c)
 	if (c->next_file)
 		c->disk->calls->close(c->disk, c->next_file);
 	mem_free(c->named);
+	mem_free(c->copy_raw);
 	mem_free(c);
 }
 

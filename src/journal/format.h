@@ -135,7 +135,8 @@ struct rec_head {
 	uint64_t spare;
 };
 enum { REC_SKIP = 1 /* may be skipped by a reader that does not know it */,
-       REC_REWRITTEN = 2 /* RCPT: imported, addresses are rewritten already */ };
+       REC_REWRITTEN = 2 /* RCPT: imported, addresses are rewritten already */,
+       REC_LOCAL = 4 /* with REC_REWRITTEN: they are on the local channel; without it: the remote one */ };
 #define REC_LAYOUT 0                              /* rec_head.version of every body below */
 /* body bytes: a RCPT or BODY part, or a MSG of the largest mail */
 #define REC_MAX (1024 * 1024)
@@ -160,6 +161,13 @@ struct rec_msg {
 	/* uint64_t positions[body_parts + rcpt_parts]: hints, checked by id, number and checksum;
 	 * struct msg_range settles[settles_n]; sender_n bytes; extra_n bytes of { u16 tag, u16 n, bytes } */
 };
+/* tags of a MSG's extras */
+enum extra_tag {
+	EXTRA_REPLAY = 1,                         /* 8 bytes: the id that was delivered again */
+	EXTRA_IMPORT = 2                          /* struct extra_import: where it came from */
+};
+/* a message of a classic queue: its number, and mtime and size of its mess file */
+struct extra_import { uint64_t number, mtime_ns, size; };
 struct rec_state {
 	uint64_t at_us, next_us;
 	uint32_t attempt;
@@ -221,6 +229,8 @@ struct msg_view {
 	struct span positions, settles, sender, extra;
 };
 bool msg_view(const struct rec_head *h, struct span body, struct msg_view *ret);
+/* The extra with this tag; false: there is none. */
+bool msg_extra(const struct msg_view *v, enum extra_tag tag, struct span *ret);
 /* body parts first, then recipient parts */
 uint64_t msg_position(const struct msg_view *v, uint32_t i);
 struct state_view { const struct rec_state *s; struct span ranges, text; };
@@ -233,6 +243,12 @@ void payload_get(const void *blocks, uint64_t q, void *dst, size_t n);
 void payload_zero(void *blocks, uint64_t q, size_t n);
 /* XXH3 of these payload bytes */
 uint64_t payload_hash(const void *blocks, uint64_t q, size_t n);
+
+/* Bytes of a segment that heads and batches may take: its last block is the head's copy. */
+static inline uint64_t segment_usable(uint64_t segment_size)
+{
+	return segment_size - BLOCK_SIZE;
+}
 
 /* Names below the journal's directory. */
 #define SEGMENT_NAME_MAX 32

@@ -378,7 +378,7 @@ static enum recovered recover_newest(struct walk *w, struct segments *s,
 	w->head = s->head;
 	w->incarnation = incarnation_of(w->head.uuid, w->head.number);
 	w->start = w->head.number * w->head.segment_size;
-	w->limit = w->start + w->head.segment_size;
+	w->limit = w->start + segment_usable(w->head.segment_size);
 	w->pos = w->start + BLOCK_SIZE;
 	w->seq = w->head.first_seq - 1;
 	w->chain = w->head.chain;

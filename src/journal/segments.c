@@ -84,11 +84,13 @@ enum head_kind segment_head_get(const char *block, uint64_t number, struct segme
 	return HEAD_OK;
 }
 
-void segment_head_put(char *block, const struct segment_head *h, const struct manifest_entry *v)
+void segment_head_put(char *block, const struct segment_head *h,
+		      const struct manifest_entry *v, bool is_copy)
 {
 	struct block_tag t = {
 		.incarnation = incarnation_of(h->uuid, h->number),
-		.flags = BLOCK_HEAD | BLOCK_FIRST | BLOCK_LAST,
+		.flags = BLOCK_HEAD | BLOCK_FIRST | BLOCK_LAST | (is_copy ? BLOCK_COPY : 0) |
+			 (h->number >= COLD_FIRST ? BLOCK_COLD : 0),
 	};
 	uint32_t n = h->manifest_n < MANIFEST_IN_HEAD ? h->manifest_n : MANIFEST_IN_HEAD;
 	struct segment_head copy = *h;

@@ -27,7 +27,8 @@ bool segments_has_file(const struct segments *s, uint64_t number);
 /* Is this block the head of segment `number`?  NEWER: of a format that we don't know. */
 enum head_kind { HEAD_NONE, HEAD_OK, HEAD_NEWER };
 enum head_kind segment_head_get(const char *block, uint64_t number, struct segment_head *ret);
+/* copy: the one in the segment's last block */
 void segment_head_put(char *block, const struct segment_head *h,
-		const struct manifest_entry *v);
+		const struct manifest_entry *v, bool copy);
 
 #endif

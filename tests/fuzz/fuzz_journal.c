@@ -163,7 +163,7 @@ static void make_segment(uint64_t number, struct manifest_entry *named, uint32_t
 	size_t at;
 
 	memcpy(h.uuid, uuid, sizeof uuid);
-	segment_head_put(p, &h, named);
+	segment_head_put(p, &h, named, false);
 	p += BLOCK_SIZE;
 	for (int i = 0; i < 5; i++) {
 		bool last = i == 4 && number < SEGMENTS;

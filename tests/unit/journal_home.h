@@ -23,7 +23,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define HOME_SEGMENT (64 * 1024)
+#define HOME_SEGMENT (128 * 1024)
 #define HOME_RING    (1024 * 1024)
 
 struct home {
