@@ -307,6 +307,21 @@ bool msg_view(const struct rec_head *h, struct span body, struct msg_view *ret)
 	return ranges_ok(ret->settles) && extras_ok(ret->extra);
 }
 
+bool msg_extra(const struct msg_view *v, enum extra_tag tag, struct span *ret)
+{
+	struct span rest = v->extra;
+
+	while (rest.n >= 4) {
+		uint16_t head[2];
+
+		memcpy(head, span_cut(&rest, sizeof head).p, sizeof head);
+		*ret = span_cut(&rest, head[1]);
+		if (head[0] == tag)
+			return true;
+	}
+	return false;
+}
+
 uint64_t msg_position(const struct msg_view *v, uint32_t i)
 {
 	uint64_t pos;

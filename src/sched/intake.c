@@ -123,12 +123,15 @@ static void take_recipient(struct intake *in, const struct load_part *part, uint
 	struct plan *p = in->plan;
 	struct load_states *s = in->load->states;
 	struct entry *e = &in->entries[in->n];
-	enum channel ch = CHANNEL_REMOTE;
+	enum channel ch;
 	struct span to = addr;
 
 	if (s && bits_has(&s->over, number))
 		return;
-	ch = rewrite(p->rewriter, addr, &p->rewritten, &to);
+	if (part->flags & REC_REWRITTEN) /* a second time could prefix them twice */
+		ch = part->flags & REC_LOCAL ? CHANNEL_LOCAL : CHANNEL_REMOTE;
+	else
+		ch = rewrite(p->rewriter, addr, &p->rewritten, &to);
 	if (s && bits_has(&s->failed, number)) {
 		message_failed(p, in->message, number, to);
 		return;
