@@ -12,6 +12,7 @@ int quire_start(int argc, char **argv);
 int quire_stop(int argc, char **argv);
 int quire_status(int argc, char **argv);
 int quire_queue(int argc, char **argv);
+int quire_journal(int argc, char **argv);          /* tools/quire_journal.h */
 
 /* --home, else $QUIRE_HOME, else /var/qmail. */
 const char *quire_home(const char *option);
@@ -20,5 +21,7 @@ int quire_say(int code, const char *verb, const char *fmt, ...) __attribute__((f
 		4)));
 /* Pid of the running start of this home; 0: none runs; -1: no home (errno). */
 long quire_running(const char *home);
+/* A connection to run/control of this home; -1 (errno). */
+int quire_dial(const char *home);
 
 #endif

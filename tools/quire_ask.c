@@ -16,7 +16,7 @@
 
 /* A socket's path has room for 108 bytes; a home may lie deeper.  The descriptor's own name is
  * short. */
-static int dial(const char *home)
+int quire_dial(const char *home)
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
 	int dir = open(home, O_PATH | O_DIRECTORY | O_CLOEXEC), fd, saved;
@@ -52,7 +52,7 @@ static FILE *ask(const char *verb, const char *home, int *code)
 		*code = quire_say(100, verb, "%s: quire is not running", home);
 		return NULL;
 	}
-	fd = dial(home);
+	fd = quire_dial(home);
 	n = snprintf(line, sizeof line, "%s\n", verb);
 	if (fd < 0 || write(fd, line, (size_t)n) != n) {
 		quire_say(111, verb, "%s/run/control: %s", home, strerror(errno));
