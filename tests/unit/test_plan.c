@@ -210,6 +210,36 @@ static void virtual_domains_are_rewritten_when_loaded(void **state)
 	assert_span(fake_rcpt(&f.deliveries[1], 0), "nobody@here.example");
 }
 
+/* As an import writes them: docs/journal.md, Records. */
+static void flag_last_rcpts(uint8_t flags)
+{
+	struct fake_rec *r = &f.recs[f.recs_n - 2];
+
+	assert_int_equal(r->head.type, REC_RCPT);
+	r->head.flags = flags;
+	rec_seal_head(&r->head, &r->body, 1);
+}
+
+static void imported_recipients_keep_their_channel_and_address(void **state)
+{
+	static const char *const local[] = {"joe-v-u@virt.example"}, *const remote[] = {"u@virt.example"};
+
+	fake_set(&f, "virtualdomains", "virt.example:joe-v\n");
+	fake_plan(&f);
+	submit(64, "s@x.example", local, 1);
+	flag_last_rcpts(REC_REWRITTEN | REC_LOCAL);
+	submit(128, "s@x.example", remote, 1);
+	flag_last_rcpts(REC_REWRITTEN);
+	fake_ready(&f, 10);
+	assert_int_equal(f.deliveries_n, 2);
+	for (unsigned i = 0; i < 2; i++) {
+		bool is_local = f.deliveries[i].role == ROLE_LSPAWN;
+
+		assert_span(fake_rcpt(&f.deliveries[i], 0), is_local ? local[0] : remote[0]);
+	}
+	assert_int_not_equal(f.deliveries[0].role, f.deliveries[1].role);
+}
+
 /* What lspawn would refuse is never made: docs/qmail.md 8.4. */
 static void an_absurd_prefix_leaves_the_address_alone(void **state)
 {
@@ -863,6 +893,7 @@ int main(void)
 		TEST(concurrency_zero_holds),
 		TEST(verp_is_applied_at_delivery),
 		TEST(virtual_domains_are_rewritten_when_loaded),
+		TEST(imported_recipients_keep_their_channel_and_address),
 		TEST(an_absurd_prefix_leaves_the_address_alone),
 		TEST(remote_schedule),
 		TEST(local_schedule),
