@@ -379,7 +379,7 @@ static bool copy_part(struct bounce *bo)
 		return false;
 	if (!fetch_frame(&b->fetch, &bo->message, bo->next, &h, &bytes))
 		return false;
-	if (h.raw_n <= left) {
+	if (h.raw_n <= left && client_takes_dict(b->client, h.dict)) {
 		part.raw_n = h.raw_n;
 		part.dict = h.dict;
 		part.raw_hash = h.raw_hash;

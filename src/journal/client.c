@@ -24,6 +24,7 @@
 #include "core/log.h"
 #include "core/pool.h"
 #include "core/table.h"
+#include "journal/dict.h"
 #include "journal/format.h"
 
 #include <string.h>
@@ -36,6 +37,7 @@ struct link_up {                                  /* one wire to one journald */
 	struct wire    wire;
 	struct client *client;                    /* NULL: dead, waits for lost() */
 	bool           admits, disk_full;
+	uint32_t       dict;                      /* that it takes; 0: none yet */
 };
 
 struct client {
@@ -59,12 +61,14 @@ struct client {
 
 static void on_stored(struct wire *w, struct wire_in *in);
 static void on_admit(struct wire *w, struct wire_in *in);
+static void on_dict(struct wire *w, struct wire_in *in);
 static void on_feed(struct wire *w, struct wire_in *in);
 static void on_bell(struct wire *w, struct wire_in *in);
 
 static const struct wire_handler handlers[] = {
 	{ MSG_STORED, sizeof(struct msg_stored), false, false, on_stored },
 	{ MSG_ADMIT,  sizeof(struct msg_admit),  false, false, on_admit },
+	{ MSG_DICT,   sizeof(struct msg_dict),   true,  false, on_dict },
 	{ MSG_FEED,   sizeof(struct msg_feed),   false, true,  on_feed },
 	{ MSG_BELL,   0,                         false, true,  on_bell },
 };
@@ -129,6 +133,11 @@ bool client_admits(const struct client *c)
 bool client_disk_full(const struct client *c)
 {
 	return c->up && c->up->disk_full;
+}
+
+bool client_takes_dict(const struct client *c, uint32_t number)
+{
+	return number == 0 || (c->up && c->up->dict == number);
 }
 
 bool client_full(const struct client *c)
@@ -209,6 +218,7 @@ static void leave(struct client *c)
 		return;
 	up->client = NULL;
 	c->up = NULL;
+	zip_use_none(c->zip);                  /* the next journald names its own */
 	fail_open_ones(c);
 }
 
@@ -282,6 +292,17 @@ static void on_admit(struct wire *w, struct wire_in *in)
 	up->disk_full = m->full != 0;
 	if (up->client && up->client->told && (up->admits || up->disk_full))
 		up->client->told(up->client->told_ctx);
+}
+
+static void on_dict(struct wire *w, struct wire_in *in)
+{
+	const struct msg_dict *m = in->body;
+	struct link_up        *up = owner_of(w, struct link_up, wire);
+
+	if (!up->client || dict_number(in->tail) != m->number)
+		return;                           /* without it frames are larger, not wrong */
+	zip_add_dict(up->client->zip, m->number, in->tail, true);
+	up->dict = m->number;
 }
 
 static void on_feed(struct wire *w, struct wire_in *in)

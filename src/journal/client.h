@@ -1,7 +1,8 @@
 /* client - one end of the submission protocol: smtpd, qmtpd and body hand mail to journald.
  *
  * A client is one process' link to journald; a submission is one message on its way.  Body
- * bytes are gathered to parts of BODY_PART_MAX, packed here (zip), and sent.  The owner keeps
+ * bytes are gathered to parts of BODY_PART_MAX, packed here (zip) against the dictionary that this
+ * journald has named (MSG_DICT; none before it has), and sent.  The owner keeps
  * the submission until stored() or after submission_abandon().  When journald is lost, what
  * waits for its answer gets stored(STORED_LATER); a body of which parts had gone out is
  * refused, so that its commit gets the same; one that had sent nothing yet goes on with the
@@ -41,6 +42,8 @@ bool           client_disk_full(const struct client *c); /* that is why it does 
 /* Each time that journald takes mail, or tells that its disk is full. */
 void           client_on_admission(struct client *c, void (*told)(void *ctx), void *ctx);
 void           client_on_room(struct client *c, void (*room)(void *ctx), void *ctx);
+/* Whether a frame that needs this dictionary may be submitted as it is (0: none). */
+bool           client_takes_dict(const struct client *c, uint32_t number);
 bool           client_full(const struct client *c);       /* stop feeding bodies until room() */
 /* body only, whose wire to journald carries the feed, too.  The descriptors are the callee's. */
 struct client_feed {

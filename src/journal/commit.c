@@ -69,6 +69,9 @@ struct commit {
 	uint64_t seq, chain; /* of the last batch that was laid out */
 	uint64_t durable_seq;
 	struct batch batches[BATCHES], *gather, *flight;
+	struct rec_head first; /* of every segment, from commit_first() on; type 0: none */
+	struct span first_body;
+	bool first_due; /* the next batch that is opened begins with it */
 	struct segment_head head; /* of the segment that is being entered */
 	char *copy, *copy_raw;    /* of its block, for the segment's end; copy: aligned */
 	uint64_t write_n;
@@ -122,16 +125,24 @@ static uint64_t batch_room(const struct commit *c)
 	return c->batch_blocks * BLOCK_DATA - rec_size(sizeof(struct rec_seal));
 }
 
+static uint64_t first_size(const struct commit *c)
+{
+	return c->first.type ? rec_size(c->first.n) : 0;
+}
+
 size_t commit_record_max(const struct commit *c)
 {
-	return batch_room(c) - sizeof(struct batch_head);
+	return batch_room(c) - sizeof(struct batch_head) - first_size(c);
 }
 
 bool commit_fits(const struct commit *c, size_t bytes, unsigned flags)
 {
 	const struct batch *b = c->gather;
+	uint64_t used = b->layout.used;
 
-	if (c->dead || bytes > batch_room(c) - b->layout.used)
+	if (!b->pos && c->first_due)
+		used += first_size(c);
+	if (c->dead || bytes > batch_room(c) - used)
 		return false;
 	return !(flags & COMMIT_LARGE) || b->large == 0 || b->large + bytes <= BATCH_LARGE_MAX;
 }
@@ -142,6 +153,24 @@ static uint64_t put_record(struct commit *c, struct batch *b, const struct rec_h
 	batch_grow(c, b, batch_layout_with(&b->layout, rec_size(h->n)));
 	return b->pos +
 	       payload_to_bytes(batch_layout_put(&b->layout, h, pieces, pieces_n));
+}
+
+/* In front of anything else, so that no durable byte of the segment ever lacks it. */
+static void put_first(struct commit *c, struct batch *b)
+{
+	c->first_due = false;
+	put_record(c, b, &c->first, &c->first_body, 1);
+}
+
+void commit_first(struct commit *c, const struct rec_head *h, struct span body)
+{
+	check(!c->first.type && !c->gather->pos && !c->flight);
+	check(rec_size(body.n) <= batch_room(c) / 4);
+	c->first = *h;
+	c->first.version = REC_LAYOUT;
+	c->first_body = body;
+	c->first_due = true;
+	rec_seal_head(&c->first, &body, 1);
 }
 
 uint64_t commit_add(struct commit *c, struct rec_head *h, const struct span *pieces,
@@ -158,6 +187,8 @@ uint64_t commit_add(struct commit *c, struct rec_head *h, const struct span *pie
 		return 0;
 	if (!b->pos)
 		batch_open(c, b, c->pos);
+	if (c->first_due)
+		put_first(c, b);
 	if (flags & COMMIT_LARGE)
 		b->large += size;
 	if (flags & COMMIT_ACKED)
@@ -269,6 +300,7 @@ static void send_batch(struct commit *c)
 	if (seal) {
 		add_seal(c, b);
 		blocks = b->blocks;
+		c->first_due = c->first.type != 0;
 	}
 	seal_batch(c, b, 0);
 	c->pos = seal ? segment_start(c, c->number + 1) +

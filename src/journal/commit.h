@@ -99,6 +99,9 @@ void     commit_space(const struct commit *c, struct commit_space *ret);
 
 uint64_t commit_add(struct commit *c, struct rec_head *h, const struct span *pieces,
 		int pieces_n, unsigned flags) must_use;
+/* Once, before the first record: what every segment begins with, the open one included, as the rest can't
+ * be read without it (a dictionary).  body stays as long as c. */
+void     commit_first(struct commit *c, const struct rec_head *h, struct span body);
 /* sum of rec_size(); then commit_add can't fail */
 bool     commit_fits(const struct commit *c, size_t bytes, unsigned flags);
 /* rec_size() of the largest record that ever fits */

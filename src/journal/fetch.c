@@ -4,6 +4,7 @@
 
 #include "core/log.h"
 #include "core/pool.h"
+#include "journal/dict.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -17,6 +18,7 @@ void fetch_init(struct fetch *f, struct disk *d, uint32_t shard)
 {
 	*f = (struct fetch){.disk = d, .shard = shard, .ring = {.fd = -1, .fd_read = -1}};
 	f->zip = zip_new(PLAIN_LEVEL);
+	zip_add_dict(f->zip, dict_built_in().number, dict_built_in().bytes, false);
 	f->raw = mem_new(BODY_PART_MAX);
 }
 

@@ -73,6 +73,7 @@ struct journald {
 	struct opening          in;
 	struct store            store;
 	struct packer          *packer;
+	struct dict             dict;             /* that every segment begins with */
 	struct door            *door;
 	struct link             peers;
 	struct pool             entries;
@@ -100,6 +101,15 @@ static void tell_admission(struct peer *p)
 
 	if (takes_mail(p) && !p->superseded)
 		wire_send(&p->wire, MSG_ADMIT, &m, sizeof(m), SPAN_NONE);
+}
+
+static void tell_dict(struct peer *p)
+{
+	const struct dict *d = &p->j->dict;
+	struct msg_dict    m = {.number = d->number};
+
+	if (takes_mail(p) && d->number)
+		wire_send(&p->wire, MSG_DICT, &m, sizeof(m), d->bytes);
 }
 
 /* Credit, drain and a full disk change it; everybody who takes mail is told once. */
@@ -513,6 +523,7 @@ void journald_peer(struct journald *j, uint32_t role, uint32_t index, int fd)
 	          is_sched ? ARRAY_N(sched_handlers) : ARRAY_N(mail_handlers), on_peer_lost, p);
 	if (has_feed(p) && !give_feed(p))
 		wire_close(&p->wire);
+	tell_dict(p);
 	tell_admission(p);
 }
 
@@ -583,9 +594,12 @@ struct journald *journald_new(const struct journald_options *o, struct buf *why,
 	store_init(&j->store, o->loop, &j->in.ring, o->shard, look_at_admission, j);
 	j->store.commit = j->in.commit;
 	j->store.epoch = commit_epoch(j->in.commit);
+	j->dict = dict_for(o->dict, j->in.segment_size);
+	dict_begin_with(j->in.commit, j->dict);
+	j->store.dict = j->dict.number;
 	look_at_space(j);
 	if (o->submit_fd >= 0) {
-		j->packer = packer_new(o->loop, o->zstd_level);
+		j->packer = packer_new(o->loop, o->zstd_level, j->dict);
 		j->door = door_new(o->loop, o->submit_fd, &j->store, j->packer, o->alias_uid);
 	}
 	return j;

@@ -16,6 +16,7 @@
 #define JOURNAL_JOURNALD_H
 
 #include "core/disk.h"
+#include "journal/dict.h"
 #include "mail/role.h"
 
 #define JOURNALD_DRAIN_MS 5000             /* for sched and what commits; then it ends anyway */
@@ -28,6 +29,7 @@ struct journald_options {
 	uint64_t     segment_size, ring_size; /* an old journal keeps its own */
 	uint32_t     shard, alias_uid;            /* alias_uid: see door.h */
 	int          zstd_level;                  /* for run/submit */
+	struct dict  dict;                        /* for all mail; number 0: none */
 	void       (*drained)(void *ctx);         /* after journald_drain(), once */
 	void        *ctx;
 };

@@ -81,6 +81,7 @@ void journald_run(struct role *r)
 	o.loop = loop_new(LOOP_AUTO, RECV_BUFS);
 	o.ctx = o.loop;
 	o.disk = disk_real_new(o.loop, o.dir_fd);
+	o.dict = dict_load(r->files[FILE_DICT]);
 	j = journald_new(&o, &why, &for_good);
 	if (!j && for_good)
 		role_trouble(r, "%s/journal/%u: %.*s", r->home, r->shard,

@@ -110,12 +110,13 @@ static void start_thread(struct packer *p)
 	}
 }
 
-struct packer *packer_new(struct loop *l, int zstd_level)
+struct packer *packer_new(struct loop *l, int zstd_level, struct dict d)
 {
 	struct packer *p = mem_new(sizeof(*p));
 
 	p->loop = l;
 	p->zip = zip_new(zstd_level);
+	zip_add_dict(p->zip, d.number, d.bytes, true);
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->some, NULL);
 	list_init(&p->given);

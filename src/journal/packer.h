@@ -9,6 +9,7 @@
 
 #include "core/list.h"
 #include "core/loop.h"
+#include "journal/dict.h"
 #include "journal/zip.h"
 
 struct pack_job {
@@ -22,8 +23,8 @@ struct pack_job {
 };
 
 struct packer;
-/* After the sandbox was entered: the thread inherits it. */
-struct packer *packer_new(struct loop *l, int zstd_level);
+/* After the sandbox was entered: the thread inherits it.  d: what frames are packed against, or none. */
+struct packer *packer_new(struct loop *l, int zstd_level, struct dict d);
 void           packer_free(struct packer *p); /* ends the thread; no done() follows */
 /* The loop's side of it ends; packer_free() may follow once packer_is_closed(). */
 void           packer_close(struct packer *p);

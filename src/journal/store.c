@@ -345,6 +345,8 @@ static bool part_is_sound(const struct deposit *d, const struct msg_part *m, str
 		return false;
 	if (m->codec == CODEC_RAW)
 		return frame.n == m->raw_n && m->dict == 0;
+	if (m->dict && m->dict != d->store->dict)
+		return false;                     /* its segment would lack it */
 	return m->codec == CODEC_ZSTD && frame.n > 0 && frame.n <= FRAME_MAX;
 }
 

@@ -39,6 +39,8 @@ struct store {
 	struct commit   *commit;                  /* set by the owner once it is open */
 	struct ring     *ring;
 	uint32_t         shard;
+	/* the one that every segment holds; 0: none (journal/dict.h) */
+	uint32_t         dict;
 	uint64_t         epoch, seq;
 	uint64_t         uncommitted, total_max;
 	struct msg_credit credit;                 /* what sched granted, and is not used up */

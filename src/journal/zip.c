@@ -12,9 +12,9 @@
 #include <string.h>
 #include <zstd.h>
 
-#define ZIP_DICTS_MAX 64 /* in use at once: one a few months, and imported ones */
+#define ZIP_DICTS_MAX 64 /* kept at once: one a few months, and imported ones */
 
-struct dict {
+struct kept {
 	uint32_t id;
 	ZSTD_CDict *c;
 	ZSTD_DDict *d;
@@ -24,7 +24,7 @@ struct zip {
 	ZSTD_DCtx *d;
 	int level;
 	uint32_t use; /* the dictionary for new frames; 0: none */
-	struct dict dicts[ZIP_DICTS_MAX];
+	struct kept dicts[ZIP_DICTS_MAX];
 	unsigned dicts_n;
 };
 
@@ -51,20 +51,24 @@ struct zip *zip_new(int level)
 	return z;
 }
 
+static void kept_free(const struct kept *d)
+{
+	ZSTD_freeCDict(d->c);
+	ZSTD_freeDDict(d->d);
+}
+
 void zip_free(struct zip *z)
 {
 	if (!z)
 		return;
-	for (unsigned i = 0; i < z->dicts_n; i++) {
-		ZSTD_freeCDict(z->dicts[i].c);
-		ZSTD_freeDDict(z->dicts[i].d);
-	}
+	for (unsigned i = 0; i < z->dicts_n; i++)
+		kept_free(&z->dicts[i]);
 	ZSTD_freeCCtx(z->c);
 	ZSTD_freeDCtx(z->d);
 	mem_free(z);
 }
 
-static const struct dict *dict_of(const struct zip *z, uint32_t id)
+static const struct kept *kept_of(const struct zip *z, uint32_t id)
 {
 	for (unsigned i = 0; i < z->dicts_n; i++)
 		if (z->dicts[i].id == id)
@@ -72,28 +76,53 @@ static const struct dict *dict_of(const struct zip *z, uint32_t id)
 	return NULL;
 }
 
-/* One that is known already is not made again; one that zstd refuses is not used: frames that
- * need it answer false, which is damage to the caller. */
-void zip_add_dict(struct zip *z, uint32_t id, struct span bytes, bool use)
+bool zip_has_dict(const struct zip *z, uint32_t id)
 {
-	struct dict d = {.id = id};
+	return kept_of(z, id) != NULL;
+}
+
+void zip_use_none(struct zip *z)
+{
+	z->use = 0;
+}
+
+static void drop_oldest(struct zip *z)
+{
+	unsigned i = z->dicts[0].id == z->use ? 1 : 0;
+
+	kept_free(&z->dicts[i]);
+	z->dicts_n--;
+	memmove(z->dicts + i, z->dicts + i + 1, (z->dicts_n - i) * sizeof z->dicts[0]);
+}
+
+/* One that is known already is not made again. */
+static bool keep(struct zip *z, uint32_t id, struct span bytes)
+{
+	struct kept d = {.id = id};
 
 	if (!id || bytes.n == 0)
-		return;
-	if (!dict_of(z, id)) {
-		if (z->dicts_n == ZIP_DICTS_MAX)
-			return;
-		d.c = ZSTD_createCDict(bytes.p, bytes.n, z->level);
-		d.d = ZSTD_createDDict(bytes.p, bytes.n);
-		if (!d.c || !d.d) {
-			ZSTD_freeCDict(d.c);
-			ZSTD_freeDDict(d.d);
-			return;
-		}
-		z->dicts[z->dicts_n++] = d;
+		return false;
+	if (zip_has_dict(z, id))
+		return true;
+	d.c = ZSTD_createCDict(bytes.p, bytes.n, z->level);
+	d.d = ZSTD_createDDict(bytes.p, bytes.n);
+	if (!d.c || !d.d) {
+		kept_free(&d);
+		return false;
 	}
+	if (z->dicts_n == ZIP_DICTS_MAX)
+		drop_oldest(z);
+	z->dicts[z->dicts_n++] = d;
+	return true;
+}
+
+/* Frames that need one that zstd refuses answer false: to the caller that is damage. */
+void zip_add_dict(struct zip *z, uint32_t id, struct span bytes, bool use)
+{
+	bool kept = keep(z, id, bytes);
+
 	if (use)
-		z->use = id;
+		z->use = kept ? id : 0;
 }
 
 static struct span pack_raw(struct span raw, struct msg_part *ret)
@@ -105,7 +134,7 @@ static struct span pack_raw(struct span raw, struct msg_part *ret)
 
 struct span zip_pack(struct zip *z, struct span raw, char *dst, struct msg_part *ret)
 {
-	const struct dict *d = z->use ? dict_of(z, z->use) : NULL;
+	const struct kept *d = z->use ? kept_of(z, z->use) : NULL;
 	size_t n;
 
 	check(raw.n <= BODY_PART_MAX);
@@ -126,7 +155,7 @@ struct span zip_pack(struct zip *z, struct span raw, char *dst, struct msg_part 
 bool zip_unpack(struct zip *z, uint8_t codec, uint32_t dict, struct span frame,
 		uint64_t raw_hash, char *dst, size_t raw_n)
 {
-	const struct dict *d = dict ? dict_of(z, dict) : NULL;
+	const struct kept *d = dict ? kept_of(z, dict) : NULL;
 	size_t n;
 
 	if (codec == CODEC_RAW) {

@@ -13,8 +13,11 @@
 struct zip;
 struct zip *zip_new(int level);                   /* contexts are made once and kept */
 void        zip_free(struct zip *z);
-/* copied */
+/* Copied.  The oldest one that is not in use makes room where there are too many.  use: new frames
+ * are packed against it from now on; against none where zstd refuses it. */
 void        zip_add_dict(struct zip *z, uint32_t id, struct span bytes, bool use);
+bool        zip_has_dict(const struct zip *z, uint32_t id);
+void        zip_use_none(struct zip *z);
 /* Frame into dst (>= ZIP_BOUND bytes); fills raw_n, raw_hash, codec, dict of *ret; the frame is dst or raw itself. */
 struct span zip_pack(struct zip *z, struct span raw, char *dst, struct msg_part *ret);
 /* Exactly raw_n bytes into dst (>= raw_n); checks the hash.  false: damage, or a dictionary we lack. */

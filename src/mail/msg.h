@@ -23,7 +23,8 @@ enum role_kind {
 	ROLE_SMTPD, ROLE_QMTPD, ROLE_REMOTE, ROLE_LSPAWN, ROLES
 };
 enum listener_kind { LISTEN_SMTP = 1, LISTEN_QMTP, LISTEN_SUBMIT, LISTEN_CONTROL };
-enum file_kind { FILE_JOURNAL_DIR = 1, FILE_USERS_CDB, FILE_MORERCPTHOSTS, FILE_COUNTERS, FILES };
+enum file_kind { FILE_JOURNAL_DIR = 1, FILE_USERS_CDB, FILE_MORERCPTHOSTS, FILE_COUNTERS,
+                 FILE_DICT /* control/dictionary (journal/dict.h) */, FILES };
 
 enum msg_type {
 	/* start -> all (before GO, and PEER, CONTROL, DRAIN, RETRY, FILE at any time) */
@@ -54,6 +55,8 @@ enum msg_type {
 	 * PART */
 	MSG_STORED,
 	MSG_ADMIT,        /* struct msg_admit   may new mail be taken (451 if not) */
+	/* struct msg_dict    tail: its bytes.  Parts may be packed against it, and against no other; comes first */
+	MSG_DICT,
 
 	/* journald -> sched, body */
 	MSG_FEED = 40,    /* struct msg_feed, fd: the ring (memfd, read-only) */
@@ -136,6 +139,8 @@ enum stored { STORED_OK, STORED_LATER /* restarting, no credit */, STORED_FULL /
               STORED_LIMIT /* uncommitted bytes */, STORED_BAD /* our bug; logged */ };
 struct msg_stored { uint32_t sub, verdict; uint64_t id; };
 struct msg_admit  { uint32_t open, full; /* not open: for want of room on the disk */ };
+
+struct msg_dict   { uint32_t number, pad; };
 
 struct msg_feed {
 	uint64_t ring_size, segment_size;

@@ -7,7 +7,7 @@
 /* clang-format off */
 const struct role_spec role_specs[] = {
 	{ROLE_JOURNALD, "journald", "qmailq", "qmail", NULL, STAGE_JOURNAL, false,
-	 {LISTEN_SUBMIT}, {FILE_JOURNAL_DIR}},
+	 {LISTEN_SUBMIT}, {FILE_JOURNAL_DIR, FILE_DICT}},
 	{ROLE_SCHED, "sched", "qmails", "qmail", NULL, STAGE_QUEUE, false,
 	 {LISTEN_CONTROL}, {FILE_JOURNAL_DIR}},
 	{ROLE_BODY, "body", "qmailb", "qmail", "bodyprocs", STAGE_QUEUE, false,

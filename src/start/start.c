@@ -171,6 +171,7 @@ static int open_file(struct start *st, uint32_t kind)
 	case FILE_USERS_CDB: return open_below(st, "users/cdb");
 	case FILE_MORERCPTHOSTS: return open_below(st, "control/morercpthosts.cdb");
 	case FILE_COUNTERS: return fcntl(st->counters_fd, F_DUPFD_CLOEXEC, 0);
+	case FILE_DICT: return open_below(st, "control/dictionary");
 	case FILES: break;
 	}
 	unreachable();
