@@ -108,6 +108,12 @@ $(BUILD)/sim: $(call OBJ,$(SIMSRC)) $(BUILD)/lib.a
 	$(call say,LINK $@)
 	$(Q)$(CC) $(LDSAN) -o $@ $^ $(LIBS)
 
+# A file system that forgets what was not synced, for tests/sys; no program of ours needs libfuse.
+$(BUILD)/forgetfs: tests/sys/forgetfs.c
+	@mkdir -p $(@D)
+	$(call say,CC   $@)
+	$(Q)$(CC) $(filter-out -Isrc -I. -MMD -MP,$(ALL_CFLAGS)) $(LDSAN) -D_FILE_OFFSET_BITS=64 -I/usr/include/fuse3 -o $@ $< -lfuse3 -lpthread
+
 clean:
 	rm -rf $(BUILD)
 

@@ -2,6 +2,8 @@
 
 Every attempt has a number of its own.  A Ledger knows of each: sent and answered yes (kept),
 answered no, never answered (may or may not arrive), or broken off by us (must never arrive)."""
+import collections
+import pathlib
 import socket
 import threading
 
@@ -166,3 +168,62 @@ class Sender(threading.Thread):
         if self.client:
             self.client.close()
             self.client = None
+
+    def drop_hard(self):
+        """From another thread: ends a wait for an answer."""
+        client = self.client
+        if client:
+            try:
+                client.sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+
+class Load:
+    """Senders that go on until stop(): mail of the corpus to one of the addresses, by SMTP and by QMTP."""
+
+    def __init__(self, dice, host, rcpts, senders=6, pause=0.01, ledger=None, sender=b"sender@a.example", mails=None):
+        self.ledger, self.ended = ledger or Ledger(), threading.Event()
+        mails = mails or [m for _, m in lab.corpus()]
+
+        def work():
+            return None if self.ended.is_set() else (dice.choice(mails), sender, dice.choice(rcpts))
+        self.senders = [Sender(self.ledger, dice, work, host, qmtp=i % 2 == 1, pause=pause) for i in range(senders)]
+        for s in self.senders:
+            s.start()
+
+    def stop(self, patience=5):
+        """What waits for an answer so long will never know."""
+        self.ended.set()
+        for s in self.senders:
+            s.join(patience)
+        for s in self.senders:
+            s.stop.set()
+            if s.is_alive():
+                s.drop_hard()
+        for s in self.senders:
+            s.join(35)
+
+
+class Audit:
+    """What arrived, held against what was promised."""
+
+    def __init__(self, ledger, boxes):
+        self.ledger, self.arrived, self.wrong = ledger, collections.Counter(), 0
+        for box in boxes:
+            for path in (pathlib.Path(box) / "new").iterdir():
+                n, text, _ = lab.unmark(path.read_bytes())
+                self.arrived[n] += 1
+                wanted = lab.mark(n, ledger.body[n]) if n in ledger.body else None
+                # By SMTP the last line always ends.
+                self.wrong += wanted is None or text not in (wanted, wanted + b"\n")
+        self.lost = [n for n in ledger.kept if not self.arrived[n]]
+        self.ghosts = [n for n in ledger.aborted if self.arrived[n]]
+        self.twice = sum(c > 1 for c in self.arrived.values())
+
+    def say(self, report):
+        if not report.ok(not self.lost, f"{len(self.lost)} lost of {len(self.ledger.kept)} that were answered yes"):
+            print("# lost:", self.lost[:20], flush=True)
+        report.ok(not self.ghosts, f"{len(self.ghosts)} delivered whose end was never sent")
+        report.ok(self.wrong == 0, f"{self.wrong} delivered with other bytes")
+        print(f"# {self.twice} delivered twice; {len(self.ledger.refused)} refused, {len(self.ledger.unknown)} lost their answer", flush=True)

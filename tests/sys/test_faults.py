@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+"""What the journal's disk can do wrong, on the real machine: it forgets what was not synced at a power
+cut, and its calls fail.
+
+forget   the journal is on forgetfs (tests/sys/forgetfs.c), and the power goes again and again
+lie      the same on a disk that says "synced" and is not: it must be found, or forget has no value
+inject   strace makes journald's calls fail (on the epoll loop: it does not see what the ring does)
+
+Arguments choose some of the cases."""
+import base64
+import collections
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import lab
+import traffic
+
+SOAK = "QUIRE_SOAK" in os.environ
+CUTS = int(os.environ.get("QUIRE_CUTS", 300 if SOAK else 30))
+LOOPS = ("uring", "epoll")
+
+
+class ForgetFs:
+    """home/journal/0 on a file system that forgets; what is durable lies in `backing`."""
+
+    def __init__(self, host, name, *options):
+        self.mount, self.backing, self.options = host.home / "journal" / "0", lab.scratch / name, options
+        self.backing.mkdir(mode=0o700)
+        self.process = None
+
+    def up(self, dice):
+        argv = [str(lab.BUILD / "forgetfs"), str(self.backing), str(self.mount), f"seed={dice.randrange(1 << 62)}", *self.options]
+        self.process = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
+        while not os.path.ismount(self.mount):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"forgetfs does not run: {self.process.poll()}")
+            time.sleep(0.005)
+
+    def cuts(self):
+        """[(sectors dropped, sectors kept, changes of names dropped, kept)], one for each cut."""
+        path = self.backing / "cuts"
+        return [tuple(map(int, line.split())) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def cut(self):
+        n = len(self.cuts())
+        self.process.send_signal(signal.SIGUSR1)
+        while len(self.cuts()) == n:
+            time.sleep(0.001)
+
+    def down(self):
+        subprocess.run(["umount", "-l", str(self.mount)], check=True)
+        self.process.wait(20)
+
+
+def new_host(name, ip, **control):
+    h = lab.Host(name, ip)
+    h.control("resolvers", "127.0.0.1")
+    for key, value in control.items():
+        h.control(key, str(value))
+    return h
+
+
+def mails(dice):
+    """Real mail, and some that zstd can't make smaller, so that segments are soon full."""
+    large = [b"Subject: large\n\n" + base64.encodebytes(dice.randbytes(150000)) for _ in range(20)]
+    return [m for _, m in lab.corpus()] + large
+
+
+def until(condition, seconds, pause=0.05):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(pause)
+
+
+def settle(h, seconds=60):
+    """Everything tried at once, until the queue is empty."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not h.queue():
+            return True
+        os.kill(h.start_pid(), signal.SIGALRM)
+        time.sleep(0.2)
+    return False
+
+
+def power_cuts(report, dice, name, ip, cuts, *options):
+    """Runs until the power goes, `cuts` times; the Audit of all of it, and the host."""
+    h = new_host(name, ip)
+    box, load, why = h.user_maildir("joe"), None, []
+    disk = ForgetFs(h, "forget-" + name, *options)
+    for n in range(cuts):
+        disk.up(dice)
+        # Every other time nothing is delivered: what is in the queue then has to outlive several cuts.
+        h.control("concurrencylocal", "0" if n % 2 else "10")
+        try:
+            h.start(QUIRE_LOOP=dice.choice(LOOPS))
+        except RuntimeError as e:
+            why.append(str(e).splitlines()[0])
+            break
+        if not load:
+            load = traffic.Load(dice, h, [b"joe@" + name.encode()], mails=mails(dice))
+        time.sleep(dice.uniform(0.1, 0.6))
+        disk.cut()
+        time.sleep(dice.uniform(0, 0.05))   # an answer given now was a lie
+        h.kill()
+        disk.down()
+    if load:
+        load.stop(0)
+    if not why:
+        disk.up(dice)
+        h.control("concurrencylocal", "20")
+        try:
+            h.start()
+            settle(h)
+        except RuntimeError as e:
+            why.append(str(e).splitlines()[0])
+    return h, disk, traffic.Audit(load.ledger if load else traffic.Ledger(), [box]), why
+
+
+def recoveries(h):
+    return collections.Counter(re.findall(r"journal=recovered how=(\w+)", h.text()))
+
+
+def forget(report, dice):
+    h, disk, audit, why = power_cuts(report, dice, "forget.example", "127.0.0.30", CUTS, "delay=1000", "keep=40")
+    cuts = disk.cuts()
+    hit, torn = sum(c[0] + c[2] > 0 for c in cuts), sum(c[0] > 0 and c[1] > 0 for c in cuts)
+    report.ok(not why and len(cuts) == CUTS, f"{len(cuts)} power cuts, and a start after each {why}")
+    report.ok(hit > CUTS / 3 and torn > 0, f"{hit} of them took something away, {torn} left a part of it "
+              f"({sum(c[0] for c in cuts)} sectors, {sum(c[2] for c in cuts)} changes of names)")
+    audit.say(report)
+    report.ok(len(audit.ledger.kept) > CUTS * 5 and h.queue() == [], f"the queue is empty ({dict(recoveries(h))})")
+    if report.failed:
+        print(h.tail(100))
+    h.stop("--now")
+    disk.down()
+
+
+def lie(report, dice):
+    """One in five syncs is not done: mail that was promised is gone, and this program sees it."""
+    for n in range(5):
+        h, disk, audit, why = power_cuts(report, dice, f"lie{n}.example", f"127.0.0.{31 + n}", 2, "delay=1000", "lie=20")
+        found = len(audit.lost) + audit.wrong
+        h.kill()
+        disk.down()
+        if found:
+            break
+    report.ok(found, f"a disk that only says that it synced is found out ({found} of {len(audit.ledger.kept)} lost, {why})")
+
+
+# ---- calls that fail
+
+# journald's own calls: writes of batches and heads, fills of spares, directories, names.
+FAULTS = [(call, error) for error in ("EIO", "ENOSPC") for call in ("pwritev2", "fsync", "openat", "renameat")]
+
+WRAPPER = """#!/bin/sh
+spec=$(cat {spec})
+[ -n "$spec" ] || exec {real} "$@"
+exec strace -D -f -qq -o {log}.$$ $spec {real} "$@"
+"""
+
+
+class Injector:
+    """Programs of its own, whose journald runs below strace while there is a spec."""
+
+    def __init__(self):
+        bins = lab.bin_dir()
+        real = bins / "real"
+        real.mkdir()
+        os.rename(bins / "quire-journald", real / "quire-journald")
+        self.logs = lab.scratch / "strace"
+        self.logs.mkdir()
+        self.logs.chmod(0o777)
+        self.spec = self.logs / "spec"
+        self.set("")
+        wrapper = bins / "quire-journald"
+        wrapper.write_text(WRAPPER.format(spec=self.spec, real=real / "quire-journald", log=self.logs / "log"))
+        wrapper.chmod(0o755)
+
+    def set(self, spec):
+        self.spec.write_text(spec + "\n")
+        self.spec.chmod(0o644)
+
+    def has_fired(self):
+        return any("(INJECTED)" in path.read_text(errors="replace") for path in self.logs.glob("log.*"))
+
+    def fired(self):
+        """Calls that were made to fail since the last look."""
+        n = 0
+        for path in self.logs.glob("log.*"):
+            n += path.read_text(errors="replace").count("(INJECTED)")
+            path.unlink()
+        return n
+
+
+def strike(injector, h, call, error, first, attach):
+    """From now on some of journald's calls fail: those of the one that runs, or of the next ones from their first call on."""
+    spec = f"-e trace={call} -e inject={call}:error={error}:when={first}"
+    pid = h.pids("quire-journald")[0]
+    if attach:
+        return subprocess.Popen(["strace", "-f", "-qq", "-o", str(injector.logs / "log.attached"), *spec.split(), "-p", str(pid)])
+    injector.set(spec)
+    os.kill(pid, signal.SIGKILL)
+    return None
+
+
+def inject(report, dice):
+    injector, h = Injector(), new_host("inject.example", "127.0.0.36")
+    box, texts = h.user_maildir("joe"), mails(dice)
+    ledger, fired = traffic.Ledger(), collections.Counter()
+    for call, error in FAULTS * (8 if SOAK else 1):
+        for attach in (False, True):
+            h.start(QUIRE_LOOP="epoll")
+            load = traffic.Load(dice, h, [b"joe@inject.example"], ledger=ledger, mails=texts)
+            time.sleep(0.1)
+            # Each thread counts its own calls.  The loader opens some files, and is not tested here.
+            first = (8 if call == "openat" and not attach else 1) + dice.randrange(20 if call == "pwritev2" else 2)
+            tracer = strike(injector, h, call, error, f"{first}+{dice.randrange(1, 20)}", attach)
+            until(injector.has_fired, 4)
+            time.sleep(dice.uniform(0, 1))   # with mail that comes and comes
+            injector.set("")
+            load.stop(0)
+            h.kill()
+            if tracer:
+                tracer.wait(10)
+            fired[f"{call} {error} {'running' if attach else 'from its start'}"] += injector.fired()
+    for name, n in fired.items():
+        print(f"# fired {n:4} times: {name}", flush=True)
+    report.ok(all(fired.values()), f"{sum(fired.values())} calls failed, of each kind some")
+    h.start(QUIRE_LOOP="epoll")
+    report.ok(settle(h), "the queue is empty at the end")
+    traffic.Audit(ledger, [box]).say(report)
+    report.ok(len(ledger.kept) > 100, f"{len(ledger.kept)} messages were answered yes")
+    if report.failed:
+        print(h.tail(100))
+    h.stop("--now")
+
+
+CASES = {"forget": forget, "lie": lie, "inject": inject}
+
+
+def main():
+    lab.enter()
+    report, dice = lab.Report(), lab.seed()
+    for name in sys.argv[1:] or CASES:
+        began = time.monotonic()
+        CASES[name](report, dice)
+        print(f"# {name}: {time.monotonic() - began:.1f} s", flush=True)
+    report.end()
+
+
+main()
