@@ -5,6 +5,7 @@
  * configuration. */
 #include "core/buf.h"
 #include "mail/control.h"
+#include "mail/duration.h"
 #include "mail/ip.h"
 #include "mail/rcpthosts.h"
 #include "mail/role.h"
@@ -174,6 +175,13 @@ static bool is_relay(struct span entry)
 	return relay_entry_parse(entry, &e);
 }
 
+static bool is_wait(struct span entry)
+{
+	uint64_t wait;
+
+	return duration_parse(entry, &wait) && wait >= WAIT_MIN && wait <= WAIT_MAX;
+}
+
 static bool is_route(struct span entry)
 {
 	size_t colon = span_find(entry, ':');
@@ -193,6 +201,7 @@ static const struct {
 	{"resolvers", is_address_port, "not ADDR or ADDR:PORT (an IPv6 address in brackets)"},
 	{"relayclients", is_relay,
 	 "not NETWORK or NETWORK:SUFFIX (an IPv6 network in brackets)"},
+	{"retryschedule", is_wait, "not a time from 1s to 7d (90, 20m, 6h, 2d)"},
 	{"qmtproutes", is_route, "not DOMAIN:RELAY or DOMAIN:RELAY:PORT"},
 	{"smtproutes", is_route,
 	 "not DOMAIN:RELAY or DOMAIN:RELAY:PORT; qmail's default port is used"},
@@ -255,6 +264,8 @@ static void check_entries(struct checking *k)
 	k->map = map;
 	k->entries = 0;
 	control_list(k->c, k->s->name, check_entry, k);
+	if (span_eq(span_str(k->s->name), SPAN("retryschedule")) && k->entries > WAITS_MAX)
+		say(k, ERROR, 0, "has more than %d waits", WAITS_MAX);
 	control_set_free(map);
 }
 

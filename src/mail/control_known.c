@@ -73,6 +73,8 @@ const struct setting settings[] = {
 	OUR_INT("concurrencyperip", 1000, 0, M, "smtpd qmtpd"),
 	/* Milliseconds until an outcome must be durable: what a crash can deliver twice. */
 	OUR_INT("outcomedelay", 50, 0, 10000, "sched"),
+	/* Waits between tries, one a line, the last one again and again; none: qmail's. */
+	OUR_LIST("retryschedule", "sched"),
 	/* Bytes the queue in memory may take, 0: a share of the machine's. */
 	OUR_INT("queuememory", 0, 0, INT64_MAX, "sched"),
 	/* Powers of two: a position is split into segment and offset by a shift.  The smallest

@@ -8,36 +8,14 @@
 
 #include <inttypes.h>
 
-#define WAIT_S_MAX                                                                             \
-	100000 /* longer than any step of the schedule: a clock that was wrong once must not   \
-		  park mail for years */
-#define SKIP_LOCAL  10
-#define SKIP_REMOTE 20
-
-static uint64_t root_of(uint64_t n) /* rounded down */
-{
-	uint64_t root = 0;
-
-	for (uint64_t bit = 1ull << 31; bit; bit >>= 1)
-		if ((root + bit) * (root + bit) <= n)
-			root += bit;
-	return root;
-}
-
-uint64_t retry_time(uint64_t birth_s, uint64_t now_s, enum channel ch)
-{
-	uint64_t age = now_s > birth_s ? now_s - birth_s : 0;
-	uint64_t n = root_of(age) + (ch == CHANNEL_LOCAL ? SKIP_LOCAL : SKIP_REMOTE);
-
-	return (now_s > birth_s ? birth_s : now_s) + n * n;
-}
-
 uint32_t due_of_wall(const struct plan *p, uint64_t wall_us)
 {
 	uint64_t now = clock_wall_us(), wait = wall_us > now ? wall_us - now : 0;
+	uint64_t longest = schedule_longest(&p->schedule) * 1000000ull;
 
-	if (wait > WAIT_S_MAX * 1000000ull)
-		wait = WAIT_S_MAX * 1000000ull;
+	/* A clock that was wrong once must not park mail for years. */
+	if (wait > longest)
+		wait = longest;
 	return (uint32_t)((clock_mono_us() + wait + 999999) / 1000000);
 }
 
@@ -141,7 +119,8 @@ static void start(struct plan *p, struct run *r, uint32_t body)
 	r->state = RUN_RUNNING;
 	j = job_begin(&p->jobs, a, handle_for(p, r->message, a, body), r);
 	j->dying = is_dying(p, r->message);
-	j->retry_s = retry_time(r->message->birth, clock_wall(), r->lane->channel);
+	j->retry_s = schedule_next(&p->schedule, r->message->birth, clock_wall(),
+				   r->lane->channel, r->attempt + 1u);
 	lane_started(&p->lanes, r->lane);
 	log_start(p, j);
 	send_job(p, j);

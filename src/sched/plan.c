@@ -48,6 +48,7 @@ void plan_control(struct plan *p, const struct control *c)
 		.double_host = keep_line(p, c, "doublebouncehost", true, "doublebouncehost"),
 		.memory = p->limits.memory ? p->limits.memory : PLAN_MEMORY,
 	};
+	schedule_init(&p->schedule, c);
 	p->lanes.channels[CHANNEL_LOCAL].limit =
 		concurrency(c, "concurrencylocal", CONCURRENCY_LOCAL);
 	p->lanes.channels[CHANNEL_REMOTE].limit =

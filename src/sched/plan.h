@@ -22,6 +22,7 @@
 #include "sched/due.h"
 #include "sched/job.h"
 #include "sched/load.h"
+#include "sched/schedule.h"
 
 #define OUTCOME_DELAY_MS   50                     /* control/outcomedelay */
 /* Bytes of outcomes that wait no longer; below WIRE_FRAME_MAX */
@@ -109,6 +110,7 @@ struct plan_counts {
 struct plan {
 	const struct plan_world *world;
 	struct plan_limits limits;
+	struct schedule    schedule;
 	struct arena       names;
 	struct rewriter   *rewriter;
 	struct lanes       lanes;

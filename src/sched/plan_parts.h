@@ -38,8 +38,6 @@ void     dispatch(struct plan *p);
 bool     dispatch_may_start(const struct plan *p);
 /* Frees the job, not its run */
 void     dispatch_ended(struct plan *p, struct job *j, enum lane_news news);
-/* docs/qmail.md 10.1: the schedule */
-uint64_t retry_time(uint64_t birth_s, uint64_t now_s, enum channel ch);
 /* Wall time -> a second of the wheel */
 uint32_t due_of_wall(const struct plan *p, uint64_t wall_us);
 void     run_wait(struct plan *p, struct run *r, uint32_t due);

@@ -388,6 +388,13 @@ static const struct {
 	{"relayclients", "10.0.0.0/40\n",
 	 "E control/relayclients:1: \"10.0.0.0/40\" is not NETWORK or NETWORK:SUFFIX (an IPv6 "
 	 "network in brackets)\n"},
+	{"retryschedule", "# none\n5m\n30\n7d\n", ""},
+	{"retryschedule", "5m\nsoon\n",
+	 "E control/retryschedule:2: \"soon\" is not a time from 1s to 7d (90, 20m, 6h, 2d)\n"},
+	{"retryschedule", "0\n",
+	 "E control/retryschedule:1: \"0\" is not a time from 1s to 7d (90, 20m, 6h, 2d)\n"},
+	{"retryschedule", "8d\n",
+	 "E control/retryschedule:1: \"8d\" is not a time from 1s to 7d (90, 20m, 6h, 2d)\n"},
 	{"qmtproutes", "a.b:relay\n:[::1]:2209\n", ""},
 	{"qmtproutes", "nonsense\n",
 	 "E control/qmtproutes:1: \"nonsense\" is not DOMAIN:RELAY or DOMAIN:RELAY:PORT\n"},
