@@ -134,7 +134,7 @@ def forget(report, dice):
     report.ok(hit > CUTS / 3 and torn > 0, f"{hit} of them took something away, {torn} left a part of it "
               f"({sum(c[0] for c in cuts)} sectors, {sum(c[2] for c in cuts)} changes of names)")
     audit.say(report)
-    report.ok(len(audit.ledger.kept) > CUTS * 5 and h.queue() == [], f"the queue is empty ({dict(recoveries(h))})")
+    report.ok(len(audit.ledger.kept) > CUTS * 5 and not why and h.queue() == [], f"the queue is empty ({dict(recoveries(h))})")
     if report.failed:
         print(h.tail(100))
     h.stop("--now")
@@ -215,6 +215,8 @@ def inject(report, dice):
     ledger, fired = traffic.Ledger(), collections.Counter()
     for call, error in FAULTS * (8 if SOAK else 1):
         for attach in (False, True):
+            # What is delivered at once can't be lost any more: mostly the queue has to keep it.
+            h.control("concurrencylocal", dice.choice(["0", "0", "10"]))
             h.start(QUIRE_LOOP="epoll")
             load = traffic.Load(dice, h, [b"joe@inject.example"], ledger=ledger, mails=texts)
             time.sleep(0.1)
@@ -232,6 +234,7 @@ def inject(report, dice):
     for name, n in fired.items():
         print(f"# fired {n:4} times: {name}", flush=True)
     report.ok(all(fired.values()), f"{sum(fired.values())} calls failed, of each kind some")
+    h.control("concurrencylocal", "20")
     h.start(QUIRE_LOOP="epoll")
     report.ok(settle(h), "the queue is empty at the end")
     traffic.Audit(ledger, [box]).say(report)
