@@ -14,6 +14,7 @@ static const struct {
 	{"verify", "every checksum, every index, every rule; names what is wrong", journal_verify},
 	{"dump", "records as text or JSON lines", journal_dump},
 	{"cat", "one message, byte for byte", journal_cat},
+	{"train", "a dictionary from one's own mail, for packing it", journal_train},
 };
 
 static int usage(FILE *to, int code)

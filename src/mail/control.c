@@ -100,12 +100,13 @@ bool control_has(const struct control *c, const char *name)
 	return find(c, name) != NULL;
 }
 
-/* Databases are mapped, not read; names with a dot or a tilde around them are editors'
- * leavings. */
+/* Databases are mapped, not read; journald reads the dictionary; names with a dot or a tilde
+ * around them are editors' leavings. */
 static bool is_setting_name(struct span name)
 {
 	return name.n > 0 && name.p[0] != '.' && !span_ends(name, SPAN(".cdb")) &&
-	       !span_ends(name, SPAN(".tmp")) && !span_ends(name, SPAN("~"));
+	       !span_ends(name, SPAN(".tmp")) && !span_ends(name, SPAN("~")) &&
+	       !span_eq(name, SPAN("dictionary"));
 }
 
 static int load_file(struct control *c, int dir_fd, const char *name, struct buf *bytes)

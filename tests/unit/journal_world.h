@@ -39,6 +39,7 @@ struct world {
 	struct buf       why;
 	bool             for_good, drained;
 	uint64_t         segment_size;
+	struct dict      dict;                    /* set before world_run() */
 };
 
 static inline uint64_t world_ms(void)
@@ -103,6 +104,7 @@ static inline void world_run(struct world *w)
 		.ring_size = 8 << 20,
 		.alias_uid = DOOR_NO_ALIAS,
 		.zstd_level = 1,
+		.dict = w->dict,
 		.drained = world_on_drained,
 		.ctx = w,
 	};
