@@ -23,8 +23,8 @@ struct disk_calls {
 	int      (*unlink)(struct disk *d, const char *name);
 	int      (*sync_dir)(struct disk *d);
 	int      (*sync)(struct disk *d, struct disk_file *f);
-	/* really written zeros, synced */
-	int      (*fill)(struct disk *d, struct disk_file *f, uint64_t size);
+	/* really written zeros from one offset to another, synced */
+	int      (*fill)(struct disk *d, struct disk_file *f, uint64_t from, uint64_t to);
 	int64_t  (*read)(struct disk *d, struct disk_file *f, void *p, size_t n, uint64_t off);
 	/* blocking, durable */
 	int64_t  (*write_now)(struct disk *d, struct disk_file *f, const void *p, size_t n,

@@ -181,8 +181,8 @@ static void real_write(struct disk *d, struct disk_file *f, struct op *op, const
 	loop_pwrite(d->loop, op, f->fd, p, n, (off_t)off, true);
 }
 
-/* Aligned, for the file may have been opened with O_DIRECT; size is then aligned, too. */
-static int real_fill(struct disk *d, struct disk_file *f, uint64_t size)
+/* Aligned, for the file may have been opened with O_DIRECT; from and to are then aligned, too. */
+static int real_fill(struct disk *d, struct disk_file *f, uint64_t from, uint64_t to)
 {
 	void   *zeros;
 	int64_t n = 0;
@@ -190,8 +190,8 @@ static int real_fill(struct disk *d, struct disk_file *f, uint64_t size)
 	if (posix_memalign(&zeros, DISK_ALIGN, FILL_CHUNK) != 0)
 		return -ENOMEM;
 	memset(zeros, 0, FILL_CHUNK);
-	for (uint64_t off = 0; off < size && n >= 0; off += FILL_CHUNK) {
-		size_t part = size - off < FILL_CHUNK ? size - off : FILL_CHUNK;
+	for (uint64_t off = from; off < to && n >= 0; off += FILL_CHUNK) {
+		size_t part = to - off < FILL_CHUNK ? to - off : FILL_CHUNK;
 
 		n = write_all(f->fd, zeros, part, off, 0);
 	}

@@ -24,10 +24,12 @@
 #include "core/pool.h"
 #include "core/rand.h"
 #include "journal/batch.h"
+#include "journal/manifest.h"
 #include "journal/prepare.h"
 #include "journal/segments.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define BATCHES      2 /* one in flight, one that gathers */
@@ -35,6 +37,10 @@
 #define IDLE_MS      100 /* quiet for so long: say that the last batch is durable */
 /* Segments that only starts may take: a full journal can still be opened. */
 #define STARTS_KEPT 64
+/* Segments that only outcomes and bounces may take, in front of those. */
+#define OUTCOMES_KEPT 64
+/* A dead process' last write may land so much later; no file of its is used again before. */
+#define LATE_WRITE_MS 60000
 #define SEAL_SIZE (sizeof(struct rec_head) + sizeof(struct rec_seal))
 
 struct batch {
@@ -59,9 +65,13 @@ struct commit {
 	bool dead;
 
 	uint8_t uuid[16];
-	uint64_t epoch, oldest;
-	struct manifest_entry *named; /* all segments in front of the one that is written */
-	uint32_t named_n, named_cap, named_max;
+	uint64_t epoch, begun_ms, dead_number; /* dead_number: the newest of the run before */
+	struct manifest named;    /* what the next head names, the newest left out */
+	struct manifest entering; /* what the head names that is being written */
+	uint64_t edits, entering_edits;
+	uint32_t named_max;
+	bool switching; /* commit_switch() */
+	bool waiting;   /* too many segments: the next one is not being prepared */
 
 	struct disk_file *file, *next_file; /* next_file: prepared; NULL: not yet */
 	uint64_t number, incarnation, first_seq;
@@ -285,6 +295,40 @@ static bool must_seal(const struct commit *c, uint64_t pos, uint64_t blocks)
 	return pos + blocks * BLOCK_SIZE + c->batch_blocks * BLOCK_SIZE > end;
 }
 
+static void name_segment(struct commit *c, uint64_t number, uint64_t end)
+{
+	manifest_put(&c->named, &(struct manifest_entry){
+		.number = number,
+		.end = end,
+		.state = SEGMENT_QUEUE,
+		.incarnation = incarnation_of(c->uuid, number),
+	});
+}
+
+/* c->pos is where the segment ends.  What the next head will name is settled here, as what
+ * gathers from now on has its place behind the manifest; later edits wait for the head after. */
+static void leave_segment(struct commit *c)
+{
+	name_segment(c, c->number, c->pos);
+	manifest_copy(&c->entering, &c->named);
+	c->entering_edits = c->edits;
+	c->switching = false;
+	c->pos = segment_start(c, c->number + 1) +
+		 (1 + manifest_blocks(c->entering.n)) * BLOCK_SIZE;
+}
+
+static bool past_half(const struct commit *c)
+{
+	return c->pos % c->segment_size > c->segment_size / 2;
+}
+
+/* What is in flight needs one segment more when this one is the last. */
+static void look_at_reserve(struct commit *c)
+{
+	if (!c->next_file && (c->switching || past_half(c)))
+		prepare_last(&c->prepare);
+}
+
 /* Starts the batch that gathers, if it may go now. */
 static void send_batch(struct commit *c)
 {
@@ -295,17 +339,22 @@ static void send_batch(struct commit *c)
 	if (b->pos / c->segment_size != c->number)
 		return; /* the new segment is not entered yet */
 	seal = must_seal(c, b->pos, blocks_for(b->layout.used + SEAL_SIZE));
-	if (seal && !c->next_file)
+	if (seal && !c->next_file) {
+		prepare_last(&c->prepare);
 		return; /* on_prepared() comes back to it */
+	}
+	seal |= c->switching && c->next_file;
 	if (seal) {
 		add_seal(c, b);
 		blocks = b->blocks;
 		c->first_due = c->first.type != 0;
 	}
 	seal_batch(c, b, 0);
-	c->pos = seal ? segment_start(c, c->number + 1) +
-				 (1 + manifest_blocks(c->named_n + 1)) * BLOCK_SIZE
-		      : b->pos + blocks * BLOCK_SIZE;
+	c->pos = b->pos + blocks * BLOCK_SIZE;
+	if (seal)
+		leave_segment(c);
+	else if (!c->next_file)
+		look_at_reserve(c);
 	c->flight = b;
 	c->gather = b == &c->batches[0] ? &c->batches[1] : &c->batches[0];
 	start_write(c, WRITING_BATCH, b->pos, blocks * BLOCK_SIZE);
@@ -376,28 +425,11 @@ static void batch_is_durable(struct commit *c, struct batch *b)
 
 /* ---- from one segment to the next ---- */
 
-static void name_segment(struct commit *c, uint64_t number, uint64_t end)
-{
-	if (c->named_n == c->named_cap) {
-		uint32_t cap = c->named_cap ? 2 * c->named_cap : 64;
-
-		c->named = mem_grow(c->named, c->named_cap * sizeof *c->named,
-				    cap * sizeof *c->named);
-		c->named_cap = cap;
-	}
-	c->named[c->named_n++] = (struct manifest_entry){
-		.number = number,
-		.end = end,
-		.state = SEGMENT_QUEUE,
-		.incarnation = incarnation_of(c->uuid, number),
-	};
-}
-
 /* The head of the segment that comes after one that ended at `end`; 0: it is the first. */
 static void make_head(struct commit *c, uint64_t number, uint64_t prev_number, uint64_t end)
 {
-	if (!c->oldest)
-		c->oldest = number;
+	uint64_t oldest = manifest_oldest(&c->entering);
+
 	c->head = (struct segment_head){
 		.number = number,
 		.segment_size = c->segment_size,
@@ -407,9 +439,9 @@ static void make_head(struct commit *c, uint64_t number, uint64_t prev_number, u
 		.prev_number = prev_number,
 		.prev_end = end,
 		.created_us = clock_wall_us(),
-		.oldest = c->oldest,
+		.oldest = oldest ? oldest : number,
 		.shard = c->shard,
-		.manifest_n = c->named_n,
+		.manifest_n = c->entering.n,
 	};
 	memcpy(c->head.uuid, c->uuid, sizeof c->uuid);
 	c->number = number;
@@ -424,10 +456,10 @@ static uint64_t lay_manifest(struct commit *c)
 	struct span body;
 	struct rec_head h = {.type = REC_MANIFEST, .version = REC_LAYOUT};
 
-	if (!manifest_blocks(c->named_n))
+	if (!manifest_blocks(c->entering.n))
 		return 0;
-	body = span_of(c->named + MANIFEST_IN_HEAD,
-		       (c->named_n - MANIFEST_IN_HEAD) * sizeof *c->named);
+	body = span_of(c->entering.v + MANIFEST_IN_HEAD,
+		       (c->entering.n - MANIFEST_IN_HEAD) * sizeof *c->entering.v);
 	batch_reset(&b);
 	batch_open(c, &b, segment_start(c, c->number) + BLOCK_SIZE);
 	rec_seal_head(&h, &body, 1);
@@ -441,7 +473,7 @@ static void lay_head(struct commit *c)
 	uint64_t pos = segment_start(c, c->number);
 
 	ring_claim(c->ring, pos, BLOCK_SIZE);
-	segment_head_put(ring_at(c->ring, pos), &c->head, c->named, false);
+	segment_head_put(ring_at(c->ring, pos), &c->head, c->entering.v, false);
 }
 
 static uint64_t copy_pos(const struct commit *c)
@@ -452,7 +484,7 @@ static uint64_t copy_pos(const struct commit *c)
 /* Not in the ring: there the end of this segment is where the one before it still lies. */
 static void write_copy(struct commit *c)
 {
-	segment_head_put(c->copy, &c->head, c->named, true);
+	segment_head_put(c->copy, &c->head, c->entering.v, true);
 	write_bytes(c, WRITING_COPY, c->copy, copy_pos(c), BLOCK_SIZE);
 }
 
@@ -467,6 +499,8 @@ static void on_prepared(void *ctx, struct disk_file *file)
 	struct commit *c = ctx;
 
 	c->next_file = file;
+	if (c->switching)
+		commit_switch(c);
 	loop_defer(c->loop, &c->pass, PHASE_COMMIT);
 }
 
@@ -474,12 +508,13 @@ static void on_prepared(void *ctx, struct disk_file *file)
  * gathers waits until some are given up. */
 static bool may_go_on(const struct commit *c)
 {
-	return c->named_n + STARTS_KEPT < c->named_max;
+	return c->named.n + STARTS_KEPT < c->named_max;
 }
 
 static void prepare_next(struct commit *c)
 {
-	if (may_go_on(c))
+	c->waiting = !may_go_on(c);
+	if (!c->waiting)
 		prepare_begin(&c->prepare, c->number + 1);
 	else
 		log_note("journal", "too many segments", "do",
@@ -491,7 +526,6 @@ static void enter_next(struct commit *c, uint64_t end)
 {
 	uint64_t blocks;
 
-	name_segment(c, c->number, end);
 	c->disk->calls->close(c->disk, c->file);
 	c->file = c->next_file;
 	c->next_file = NULL;
@@ -506,7 +540,7 @@ static void enter_next(struct commit *c, uint64_t end)
 
 static void head_is_durable(struct commit *c)
 {
-	uint64_t blocks = manifest_blocks(c->named_n);
+	uint64_t blocks = manifest_blocks(c->entering.n);
 
 	if (blocks)
 		c->durable_seq = c->first_seq;
@@ -514,6 +548,8 @@ static void head_is_durable(struct commit *c)
 	add(&c->ring->head->syncs, blocks ? 3 : 2);
 	publish(c, segment_start(c, c->number) + (1 + blocks) * BLOCK_SIZE);
 	prepare_next(c);
+	if (c->calls->entered)
+		c->calls->entered(c->ctx, c->number, c->entering_edits);
 }
 
 static void on_batch_written(struct commit *c)
@@ -553,10 +589,16 @@ static void on_written(struct op *op, int res, unsigned flags)
 
 /* ---- the mark after quiet ---- */
 
+static bool add_nop(struct commit *c)
+{
+	struct rec_head h = {.type = REC_NOP, .flags = REC_SKIP};
+
+	return commit_add(c, &h, NULL, 0, 0) != 0;
+}
+
 static void on_idle(struct timer *t)
 {
 	struct commit *c = owner_of(t, struct commit, idle);
-	struct rec_head h = {.type = REC_NOP, .flags = REC_SKIP};
 	uint64_t quiet_ms = clock_mono_ms() - c->quiet_since_ms;
 
 	if (!c->unmarked || !commit_is_idle(c))
@@ -565,8 +607,121 @@ static void on_idle(struct timer *t)
 		timer_set(c->loop, &c->idle, IDLE_MS - quiet_ms);
 		return;
 	}
-	if (commit_add(c, &h, NULL, 0, 0))
+	if (add_nop(c))
 		c->gather->flags |= BATCH_IDLE;
+}
+
+void commit_switch(struct commit *c)
+{
+	c->switching = true;
+	if (c->dead)
+		return;
+	if (!c->next_file)
+		look_at_reserve(c);
+	else if (!c->gather->pos)
+		(void)add_nop(c); /* an empty batch has room for it */
+}
+
+/* ---- edits of the manifest ---- */
+
+static uint64_t edited(struct commit *c)
+{
+	if (c->waiting && may_go_on(c))
+		prepare_next(c);
+	return ++c->edits;
+}
+
+uint64_t commit_name(struct commit *c, const struct manifest_entry *e)
+{
+	struct manifest_entry named = *e;
+
+	check(e->number != c->number);
+	if (c->named.n >= c->named_max && !manifest_find(&c->named, e->number))
+		return 0;
+	named.incarnation = incarnation_of(c->uuid, e->number);
+	manifest_put(&c->named, &named);
+	return edited(c);
+}
+
+uint64_t commit_to_history(struct commit *c, uint64_t number, uint32_t closed_s)
+{
+	struct manifest_entry *e = manifest_find(&c->named, number);
+
+	check(e);
+	e->state = SEGMENT_HISTORY;
+	e->closed_s = closed_s;
+	return edited(c);
+}
+
+uint64_t commit_drop(struct commit *c, uint64_t number)
+{
+	check(manifest_drop(&c->named, number));
+	return edited(c);
+}
+
+const struct manifest_entry *commit_named(const struct commit *c, uint32_t *ret_n)
+{
+	*ret_n = c->named.n;
+	return c->named.v;
+}
+
+uint64_t commit_number(const struct commit *c)
+{
+	return c->number;
+}
+
+const uint8_t *commit_uuid(const struct commit *c)
+{
+	return c->uuid;
+}
+
+void commit_recycle(struct commit *c, uint64_t number, bool keep)
+{
+	uint64_t due = number == c->dead_number ? c->begun_ms + LATE_WRITE_MS : 0;
+
+	check(number != c->number && !manifest_find(&c->named, number) &&
+	      !manifest_find(&c->entering, number));
+	prepare_recycle(&c->prepare, number, keep, due);
+}
+
+void commit_cold_file(struct commit *c, uint64_t number,
+		      void (*ready)(void *ctx, struct disk_file *file), void *ctx)
+{
+	check(number >= COLD_FIRST);
+	prepare_cold(&c->prepare, number, ready, ctx);
+}
+
+/* ---- room ---- */
+
+enum commit_room commit_room(const struct commit *c)
+{
+	const struct prepare *p = &c->prepare;
+
+	if (c->named.n + STARTS_KEPT + OUTCOMES_KEPT >= c->named_max)
+		return ROOM_NO_MAIL;
+	if (!prepare_is_short(p))
+		return ROOM_PLENTY;
+	if (prepare_has_more(p) || (c->next_file && !p->last_taken))
+		return ROOM_NO_MAIL;
+	return p->last_taken || past_half(c) ? ROOM_NO_DISPATCH : ROOM_NO_MAIL;
+}
+
+void commit_space(const struct commit *c, struct commit_space *ret)
+{
+	uint32_t n = c->prepare.spares_n, reserve = c->prepare.o.reserve;
+
+	*ret = (struct commit_space){
+		.spares = n > reserve ? n - reserve : 0,
+		.reserve = n < reserve ? n : reserve,
+		.reserve_wanted = reserve,
+	};
+}
+
+int commit_trouble(const struct commit *c)
+{
+	if (commit_room(c) == ROOM_PLENTY)
+		return 0;
+	return prepare_is_short(&c->prepare) ? c->prepare.error : -EMLINK;
 }
 
 /* ---- begin and end ---- */
@@ -606,48 +761,69 @@ static void take_end(struct commit *c, const struct journal_end *end)
 	c->epoch = end->epoch + 1;
 	c->seq = c->durable_seq = end->seq;
 	c->chain = end->chain;
-	c->oldest = end->oldest;
-	for (uint32_t i = 0; i < end->segments_n; i++) {
-		name_segment(c, end->segments[i].number, end->segments[i].end);
-		c->named[i].state = end->segments[i].state;
-	}
+	c->dead_number = end->number;
+	for (uint32_t i = 0; i < end->segments_n; i++)
+		manifest_put(&c->named, &end->segments[i]);
+	manifest_copy(&c->entering, &c->named);
 }
 
+/* Files that no head names: prepared by runs that ended before they used them, given up by runs
+ * that ended before they could, written by compactions that came to nothing; and indexes of
+ * segments that are not there. */
 struct listing {
 	const struct commit *c;
-	uint64_t highest;
-	uint64_t unused[16]; /* prepared by runs that ended before they used them */
-	unsigned unused_n;
+	uint64_t highest; /* of the hot ones */
+	char (*unused)[SEGMENT_NAME_MAX];
+	uint32_t n, cap;
 };
+
+static void add_unused(struct listing *l, const char *name)
+{
+	if (l->n == l->cap) {
+		uint32_t cap = l->cap ? 2 * l->cap : 16;
+
+		l->unused = mem_grow(l->unused, l->cap * sizeof *l->unused,
+				     cap * sizeof *l->unused);
+		l->cap = cap;
+	}
+	snprintf(l->unused[l->n++], SEGMENT_NAME_MAX, "%s", name);
+}
+
+static bool index_name_parse(const char *name, uint64_t *ret_number)
+{
+	char as_segment[SEGMENT_NAME_MAX];
+	enum segment_file kind;
+
+	if (strncmp(name, "idx-", 4) != 0)
+		return false;
+	snprintf(as_segment, sizeof as_segment, "seg-%s", name + 4);
+	return segment_name_parse(as_segment, &kind, ret_number);
+}
 
 static void on_file(void *ctx, const char *name, uint64_t size)
 {
 	struct listing *l = ctx;
 	enum segment_file kind;
 	uint64_t number;
-	bool named = false;
+	bool is_index = index_name_parse(name, &number);
 
-	if (!segment_name_parse(name, &kind, &number) || kind != FILE_SEGMENT)
+	if (!is_index &&
+	    (!segment_name_parse(name, &kind, &number) || kind != FILE_SEGMENT))
 		return;
-	if (number > l->highest)
+	if (!is_index && number < COLD_FIRST && number > l->highest)
 		l->highest = number;
-	for (uint32_t i = 0; i < l->c->named_n && !named; i++)
-		named = l->c->named[i].number == number;
-	if (!named && number > l->c->oldest && l->unused_n < ARRAY_N(l->unused))
-		l->unused[l->unused_n++] = number;
+	if (!manifest_find(&l->c->named, number))
+		add_unused(l, name);
 }
 
-/* Their numbers are not used again, and neither are the files: a dead process' last write may
+/* Numbers are not used again, and neither are these files: a dead process' last write may
  * still be on its way into one. */
 static int remove_unused(struct commit *c, const struct listing *l)
 {
-	char name[SEGMENT_NAME_MAX];
 	int e = 0;
 
-	for (unsigned i = 0; i < l->unused_n && !e; i++) {
-		segment_name(name, FILE_SEGMENT, l->unused[i]);
-		e = c->disk->calls->unlink(c->disk, name);
-	}
+	for (uint32_t i = 0; i < l->n && !e; i++)
+		e = c->disk->calls->unlink(c->disk, l->unused[i]);
 	return e;
 }
 
@@ -661,28 +837,19 @@ static int write_now(struct commit *c, const void *p, uint64_t pos, uint64_t n)
 	return (uint64_t)got == n ? 0 : -EIO;
 }
 
-static int open_first(struct commit *c, const struct journal_end *end)
+/* The first segment of this run: named by nobody yet, then by its own head. */
+static int write_first(struct commit *c, const struct journal_end *end, uint64_t number)
 {
-	struct listing l = {.c = c, .highest = end->number};
-	uint64_t blocks, start;
-	int e = prepare_look(&c->prepare);
+	uint64_t start = segment_start(c, number), blocks;
+	int e = 0;
 
-	if (!e)
-		e = c->disk->calls->list(c->disk, on_file, &l);
-	if (!e && c->named_n >= c->named_max)
-		e = -EMLINK;
-	if (!e)
-		e = prepare_now(&c->prepare, l.highest + 1, &c->file);
-	if (e)
-		return e;
-	start = segment_start(c, l.highest + 1);
 	ring_begin(c->ring, start);
-	make_head(c, l.highest + 1, end->number, end->end);
+	make_head(c, number, end->number, end->end);
 	blocks = lay_manifest(c);
 	if (blocks)
 		e = write_now(c, ring_at(c->ring, start + BLOCK_SIZE), start + BLOCK_SIZE,
 			      blocks * BLOCK_SIZE);
-	segment_head_put(c->copy, &c->head, c->named, true);
+	segment_head_put(c->copy, &c->head, c->entering.v, true);
 	lay_head(c);
 	if (!e)
 		e = write_now(c, c->copy, copy_pos(c), BLOCK_SIZE);
@@ -693,7 +860,27 @@ static int open_first(struct commit *c, const struct journal_end *end)
 	c->durable_seq = c->seq;
 	c->pos = start + (1 + blocks) * BLOCK_SIZE;
 	ring_publish(c->ring, c->pos);
-	return remove_unused(c, &l);
+	return 0;
+}
+
+/* What is unused goes last: a seal may name it, until there is a newer head. */
+static int open_first(struct commit *c, const struct journal_end *end, bool careful)
+{
+	struct listing l = {.c = c, .highest = end->number};
+	int e = prepare_look(&c->prepare);
+
+	if (!e)
+		e = c->disk->calls->list(c->disk, on_file, &l);
+	if (!e && c->named.n >= c->named_max)
+		e = -EMLINK;
+	if (!e)
+		e = prepare_now(&c->prepare, l.highest + 1, &c->file);
+	if (!e)
+		e = write_first(c, end, l.highest + 1);
+	if (!e && !careful)
+		e = remove_unused(c, &l);
+	mem_free(l.unused);
+	return e;
 }
 
 int commit_open(struct commit **ret, struct loop *l, struct disk *d, struct ring *r,
@@ -727,9 +914,15 @@ int commit_open(struct commit **ret, struct loop *l, struct disk *d, struct ring
 	op_init(&c->write, on_written);
 	deferred_init(&c->pass, on_pass);
 	timer_init(&c->idle, on_idle);
-	prepare_init(&c->prepare, l, d, o->segment_size, o->direct, on_prepared, c);
+	c->begun_ms = clock_mono_ms();
+	prepare_init(&c->prepare, l, d,
+		     &(struct prepare_options){.segment_size = o->segment_size,
+					       .direct = o->direct,
+					       .pool = o->pool,
+					       .reserve = o->reserve},
+		     on_prepared, c);
 	take_end(c, end);
-	e = open_first(c, end);
+	e = open_first(c, end, o->careful);
 	if (e) {
 		commit_free(c);
 		return e;
@@ -752,7 +945,8 @@ void commit_free(struct commit *c)
 		c->disk->calls->close(c->disk, c->file);
 	if (c->next_file)
 		c->disk->calls->close(c->disk, c->next_file);
-	mem_free(c->named);
+	manifest_fini(&c->named);
+	manifest_fini(&c->entering);
 	mem_free(c->copy_raw);
 	mem_free(c);
 }
@@ -760,9 +954,4 @@ void commit_free(struct commit *c)
 uint64_t commit_epoch(const struct commit *c)
 {
 	return c->epoch;
-}
-
-int commit_trouble(const struct commit *c)
-{
-	return may_go_on(c) ? c->prepare.error : -EMLINK;
 }

@@ -37,8 +37,8 @@ struct commit_calls {
 	 * commit_free() is legal */
 	void (*failed)(void *ctx, int error);
 	/* A segment was entered, its head is durable: the edits numbered up to `edits` hold now,
-	 * and files that are named no more may be touched.  What is added here, if it fits, comes
-	 * first in the segment. */
+	 * and files that are named no more may be touched.  Not for the first one, which
+	 * commit_open() enters.  May be NULL. */
 	void (*entered)(void *ctx, uint64_t number, uint64_t edits);
 };
 /* Opens the next segment (blocking writes: its head, durable) after a recovery that did not end
@@ -51,6 +51,8 @@ struct commit_options {
 	bool     direct;
 	/* segments: spares beyond the reserve that are kept; kept for outcomes, compaction, bounces */
 	uint32_t pool, reserve;
+	/* Recovery met damage: files that the newest head does not name may hold what it lost, and stay. */
+	bool     careful;
 };
 int  commit_open(struct commit **ret, struct loop *l, struct disk *d, struct ring *r, const struct journal_end *end,
                  const struct commit_options *o, const struct commit_calls *calls, void *ctx);
@@ -66,16 +68,18 @@ enum { COMMIT_LARGE = 1, COMMIT_ACKED = 2 };
  *
  * A change of the manifest is durable with the next segment's head, never before; the newest
  * segment itself can't be changed.  Each returns its number; commit_calls.entered says when it
- * holds.  NAME: a segment that is complete and durable up to e->end, or has a new end. */
+ * holds.  NAME: a segment that is complete and durable up to e->end, or has a new end; its
+ * incarnation is filled in; 0: no more can be named now. */
 uint64_t commit_name(struct commit *c, const struct manifest_entry *e);
 uint64_t commit_to_history(struct commit *c, uint64_t number, uint32_t closed_s);
 uint64_t commit_drop(struct commit *c, uint64_t number);
 /* What the next head will name, in order of number, without the newest. */
 const struct manifest_entry *commit_named(const struct commit *c, uint32_t *ret_n);
-/* The segment that is written; and the first position of this run. */
+/* The segment that is written. */
 uint64_t commit_number(const struct commit *c);
 const uint8_t *commit_uuid(const struct commit *c);
-/* Seals the segment with the next batch, however full it is; adds a NOP if nothing gathers. */
+/* Seals the segment with the next batch, however full it is, as soon as the next file is
+ * prepared; adds a NOP if nothing gathers.  Batches do not wait for it. */
 void     commit_switch(struct commit *c);
 /* The file of a segment that no durable head names is used again (its locks permitting), or
  * removed where there are enough; keep: it is renamed to bad-<number> and stays. */
@@ -94,6 +98,7 @@ enum commit_room {
 	ROOM_NO_DISPATCH                          /* and no delivery starts: what is left is for what is in flight */
 };
 enum commit_room commit_room(const struct commit *c);
+/* complete files: beyond the reserve; of the reserve */
 struct commit_space { uint64_t spares, reserve, reserve_wanted; };
 void     commit_space(const struct commit *c, struct commit_space *ret);
 

@@ -13,7 +13,8 @@
  *                                   REFUSED, STORED_LIMIT
  *   the source, or all, hold too much that is not committed
  *                                   REFUSED, STORED_LIMIT or STORED_FULL
- *   no segment could be prepared    REFUSED, STORED_FULL; sources that are exempt go on, the
+ *   no room but in the reserve, or latched
+ *                                   REFUSED, STORED_FULL; sources that are exempt go on, the
  *                                   commit path keeps segments in reserve for them
  *   no credit, draining             REFUSED at the MSG, STORED_LATER
  *   wrong numbers, sums, addresses  REFUSED, STORED_BAD, and one line in the log
@@ -142,9 +143,15 @@ void store_drain(struct store *s)
 	s->changed(s->ctx);
 }
 
+void store_latch(struct store *s, bool on)
+{
+	s->latched = on;
+	s->changed(s->ctx);
+}
+
 bool store_is_full(const struct store *s)
 {
-	return commit_trouble(s->commit) != 0;
+	return s->latched || commit_room(s->commit) != ROOM_PLENTY;
 }
 
 bool store_admits(const struct store *s)
@@ -252,6 +259,8 @@ void deposit_close(struct deposit *d)
 	if (d->committing) {
 		waiter_cancel(&d->waiter);
 		s->committing--;
+	} else if (d->id && s->abandoned) {
+		s->abandoned(s->ctx, d->id);
 	}
 	give_back(d);
 	places_fini(&d->body);

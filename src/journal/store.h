@@ -45,11 +45,15 @@ struct store {
 	uint64_t         uncommitted, total_max;
 	struct msg_credit credit;                 /* what sched granted, and is not used up */
 	bool             draining;
+	/* appends have failed again and again: no new mail until an administrator has looked */
+	bool             latched;
 	struct link      turns;
 	struct deferred  run_turns;
 	struct timer     look;                    /* while somebody waits: is the disk full */
 	uint32_t         deposits, committing; /* open; of them, with their MSG on its way */
 	void           (*changed)(void *ctx);     /* admission may be another now */
+	/* parts of this id were written, and its MSG never will be; may be NULL */
+	void           (*abandoned)(void *ctx, uint64_t id);
 	void            *ctx;
 };
 void store_init(struct store *s, struct loop *l, struct ring *r, uint32_t shard,
@@ -58,7 +62,8 @@ void store_fini(struct store *s);
 void store_free_space(struct store *s, uint64_t bytes); /* of the file system: sets total_max */
 void store_grant(struct store *s, const struct msg_credit *c); /* replaces what is left */
 void store_drain(struct store *s);
-/* no segment can be had: nearly always a full disk */
+void store_latch(struct store *s, bool on);
+/* No room for new mail (commit_room()), or latched. */
 bool store_is_full(const struct store *s);
 bool store_admits(const struct store *s);         /* new mail is taken */
 void store_room(struct store *s);                 /* commit has room again: the turns run */

@@ -345,18 +345,21 @@ static int sim_sync(struct disk *d, struct disk_file *f)
 	return burn(of(d)) ? -EIO : 0;
 }
 
-static int sim_fill(struct disk *d, struct disk_file *f, uint64_t size)
+static int sim_fill(struct disk *d, struct disk_file *f, uint64_t from, uint64_t to)
 {
 	struct inode *inode = f->inode;
 	bool dead = burn(of(d));
 
+	check(from <= inode->size);
 	if (dead)
-		size = rand_below(size / BLOCK_SIZE + 1) * BLOCK_SIZE;
-	if (size > inode->cap) {
-		inode->data = mem_grow(inode->data, inode->cap, size);
-		inode->cap = size;
+		to = from + rand_below((to - from) / BLOCK_SIZE + 1) * BLOCK_SIZE;
+	if (to > inode->cap) {
+		inode->data = mem_grow(inode->data, inode->cap, to);
+		inode->cap = to;
 	}
-	inode->size = size;
+	memset(inode->data + from, 0, to - from);
+	if (to > inode->size)
+		inode->size = to;
 	return dead ? -EIO : 0;
 }
 

@@ -118,7 +118,7 @@ static void a_write_completes_by_the_loop(void **state)
 
 	assert_true(direct == (why == NULL));
 	assert_int_equal(disk->calls->open(disk, "a", DISK_READ | DISK_WRITE | DISK_CREATE | (direct ? DISK_DIRECT : 0), &f), 0);
-	assert_int_equal(disk->calls->fill(disk, f, 3 * 1024 * 1024 / 2), 0);
+	assert_int_equal(disk->calls->fill(disk, f, 0, 3 * 1024 * 1024 / 2), 0);
 	assert_int_equal(disk->calls->size(disk, f), 3 * 1024 * 1024 / 2);
 	memset(page, 'x', sizeof(page));
 	written = 0;

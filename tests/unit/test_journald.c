@@ -667,9 +667,9 @@ static struct disk_calls        full_calls;
 static const struct disk_calls *real_calls;
 static _Atomic int              is_full;
 
-static int limited_fill(struct disk *d, struct disk_file *f, uint64_t size)
+static int limited_fill(struct disk *d, struct disk_file *f, uint64_t from, uint64_t to)
 {
-	return is_full ? -ENOSPC : real_calls->fill(d, f, size);
+	return is_full ? -ENOSPC : real_calls->fill(d, f, from, to);
 }
 
 static void remove_all(void)
