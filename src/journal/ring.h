@@ -24,6 +24,11 @@ struct ring_head {                                /* the first page of the memfd
 	_Atomic uint64_t open_submissions, refused;
 	_Atomic uint64_t commit_us_max, commit_us_sum;
 	_Atomic uint32_t direct, uring, full, damaged;
+	/* of the space it takes (journal/keeper.h); bytes are whole segments but for live_bytes */
+	_Atomic uint64_t segments, live_bytes, disk_bytes, history_bytes, copied_bytes, given_up, rounds;
+	_Atomic uint64_t spares, reserve, reserve_wanted;
+	/* room: enum commit_room; latched: new mail is refused after failed writes */
+	_Atomic uint32_t room, latched, compacting, quarantined;
 };
 
 struct ring {

@@ -79,6 +79,17 @@ static void check_one_line(struct checking *k, struct span raw)
 	}
 }
 
+/* BYTES DAYS */
+static bool is_keep(struct span line)
+{
+	struct span bytes = span_cut(&line, span_find(line, ' ') == SPAN_NPOS ?
+						    line.n :
+						    span_find(line, ' '));
+	uint64_t n;
+
+	return span_u64(bytes, INT64_MAX, &n) && span_u64(span_trim(line), UINT32_MAX, &n);
+}
+
 static void check_line(struct checking *k, struct span raw)
 {
 	struct span first = control_line(k->c, k->s->name, false, NULL);
@@ -91,6 +102,9 @@ static void check_line(struct checking *k, struct span raw)
 		say(k, ERROR, 1, "is empty");
 	if (first.n == 0 && !k->s->ours)
 		say(k, WARNING, 1, "is empty: the value is empty, not the default");
+	if (span_eq(span_str(k->s->name), SPAN("journalkeep")) && first.n > 0 &&
+	    !is_keep(first))
+		say(k, ERROR, 1, "\"%.*s\" is not BYTES DAYS: two numbers", QUOTED(first));
 	if (span_eq(span_str(k->s->name), SPAN("me")) &&
 	    (span_has(first, '@') || span_has(first, ' ')))
 		say(k, WARNING, 1, "\"%.*s\" is no host name", QUOTED(first));

@@ -81,6 +81,16 @@ const struct setting settings[] = {
 	 * that hold the largest record in one batch. */
 	OUR_INT("segmentsize", 64 * M, 8 * M, G, "journald"),
 	OUR_INT("ringsize", 16 * M, 8 * M, G, "journald"),
+	/* Segments that new mail never takes: for outcomes, bounces and compaction.  Fewer than
+	 * four can't serve all of them. */
+	OUR_INT("journalreserve", 4, 4, 1024, "journald"),
+	/* Segments that are kept ready beyond those: a burst needs not wait for one. */
+	OUR_INT("journalpool", 2, 0, 1024, "journald"),
+	/* Bytes read and written in a second while segments are compacted, 0: no limit.  A third
+	 * of what a slow disk does; where space is short there is none. */
+	OUR_INT("compactrate", 32 * M, 0, INT64_MAX, "journald"),
+	/* BYTES DAYS: segments that left the queue are kept until either is passed. */
+	OUR_LINE("journalkeep", "", "journald"),
 	/* Above level 1 the ratio of mail hardly grows, and the time a message takes doubles.
 	 */
 	OUR_INT("zstdlevel", 1, -7, 19, "smtpd qmtpd journald"),

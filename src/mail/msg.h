@@ -66,7 +66,9 @@ enum msg_type {
 	/* journald -> sched -> body: struct msg_retire   tail: struct msg_moved, again and again.  Records
 	 * have copies elsewhere, their segment will be used again.  sched takes it when it has
 	 * applied everything up to `after`, corrects its positions and hands it on, behind every OPEN and
-	 * BOUNCE that names an old one; body corrects its handles.  Sent anew to a sched or body that comes. */
+	 * BOUNCE that names an old one; body corrects its handles.  Sent anew to a sched that comes.  Until
+	 * RETIRE_OVER sched remembers what it corrected: should journald end before the copies are named,
+	 * the old positions are the true ones (sched/retire.h). */
 	MSG_RETIRE,
 	/* body -> journald: struct msg_retired   nobody holds a position in it; for the last part of a RETIRE */
 	MSG_RETIRED,
@@ -74,6 +76,7 @@ enum msg_type {
 	/* -   tail: struct msg_outcome + its ranges and text, again and again */
 	MSG_OUTCOMES = 46,
 	MSG_CREDIT,       /* struct msg_credit  how much more new mail fits */
+	MSG_COMPACT,      /* -   quire journal compact: compact now, whatever the rules of age say */
 
 	/* sched -> body */
 	MSG_OPEN = 60,    /* struct msg_open    give this message's body to that agent */
@@ -103,7 +106,8 @@ enum msg_type {
 	MSG_VERDICT,
 };
 
-struct msg_home     { uint32_t privileged; uint32_t shard, index, count; };
+/* latched: journald's writes failed again and again; it takes no new mail until CONTROL comes */
+struct msg_home     { uint32_t privileged; uint32_t shard, index, count, latched, pad; };
 struct msg_listener { uint32_t kind, pad; };
 struct msg_peer     { uint32_t role, index; };
 struct msg_file     { uint32_t kind, pad; };
@@ -161,9 +165,12 @@ struct msg_outcome {
 };
 struct msg_credit { uint64_t messages, bytes; };
 struct msg_room   { uint32_t dispatch, pad; };    /* 0: start no delivery */
-struct msg_retire { uint64_t segment, after; uint32_t last, pad; };
+/* segment names the group of segments that leave together.  serial: of the sched that it goes to; comes
+ * back in RETIRED, so that nobody believes what was said to an earlier one. */
+enum retire_part { RETIRE_MORE /* is to come */, RETIRE_LAST, RETIRE_OVER /* a durable head names the copies */ };
+struct msg_retire { uint64_t segment, after; uint32_t part, serial; };
 struct msg_moved  { uint64_t id, from, to; };     /* a MSG's or STATE's positions */
-struct msg_retired { uint64_t segment; };
+struct msg_retired { uint64_t segment; uint32_t serial, pad; };
 
 enum open_how { OPEN_PARTS /* PARTDATA, for remote */, OPEN_FILE /* BODYFILE, for lspawn */ };
 struct msg_open   { uint32_t role, index, handle, how; uint64_t id, pos; };

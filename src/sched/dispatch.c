@@ -144,7 +144,8 @@ static void dispatch_channel(struct plan *p, enum channel ch)
 
 bool dispatch_may_start(const struct plan *p)
 {
-	return p->ready && !p->draining && !p->journal_away && p->jobs.bodies_n > 0 &&
+	return p->ready && !p->draining && !p->journal_away && !p->no_room &&
+	       p->jobs.bodies_n > 0 &&
 	       plan_owed_age_us(p) <= 2000 * p->limits.outcome_delay_ms &&
 	       p->outcomes.n - p->outcomes_gone < OUTCOMES_KEPT;
 }

@@ -218,7 +218,8 @@ void load_part(struct loads *ls, struct load *l, const struct record *r)
 void load_msg(struct loads *ls, struct load *l, const struct record *r,
 	      const struct msg_view *v)
 {
-	l->pos = r->pos;
+	if (r->pos > l->pos)                      /* of copies the one at the highest is kept */
+		l->pos = r->pos;
 	if (l->committed)
 		return;
 	list_remove(&l->link);

@@ -8,6 +8,8 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define NAMES_BLOCK        4096
 #define NAMES_MAX          65536 /* four control lines */
@@ -214,8 +216,8 @@ static struct load *load_new_msg(struct plan *p, const struct record *r,
 	struct message *m = message_find(p, r->head.id);
 	struct load *l;
 
-	if (m)
-		m->pos = r->pos; /* a copy: the older one may be given up */
+	if (m && r->pos > m->pos)
+		m->pos = r->pos; /* a copy: the one at the highest position is kept */
 	if (m || loads_is_over(&p->loads, r->head.id))
 		return NULL;
 	l = loads_get(&p->loads, r->head.id);
@@ -277,6 +279,74 @@ void plan_record(struct plan *p, const struct record *r)
 	case REC_STATE: on_state(p, r); break;
 	default: break; /* the rest says nothing about who is tried when */
 	}
+}
+
+static int by_id_and_from(const void *va, const void *vb)
+{
+	const struct msg_moved *a = va, *b = vb;
+
+	if (a->id != b->id)
+		return a->id < b->id ? -1 : 1;
+	return a->from < b->from ? -1 : a->from > b->from;
+}
+
+/* Where the record at *pos is now, by the moves of one message. */
+static void follow(uint64_t *pos, const struct msg_moved *v, size_t n)
+{
+	size_t low = 0, high = n;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (v[mid].from < *pos)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	if (low < n && v[low].from == *pos)
+		*pos = v[low].to;
+}
+
+static void follow_all(struct message *m, const struct msg_moved *v, size_t n)
+{
+	struct buf *texts = m->more ? &m->more->texts : NULL;
+
+	follow(&m->pos, v, n);
+	for (struct run *r = m->runs; r; r = r->sibling)
+		if (r->reason)
+			follow(&r->reason, v, n);
+	for (size_t at = 0; texts && at < texts->n; at += sizeof(struct text_at)) {
+		struct text_at t;
+
+		memcpy(&t, texts->p + at, sizeof(t));
+		follow(&t.pos, v, n);
+		memcpy(texts->p + at, &t, sizeof(t));
+	}
+}
+
+void plan_moved(struct plan *p, const struct msg_moved *v, size_t n)
+{
+	struct msg_moved *sorted;
+
+	if (n == 0)
+		return;
+	sorted = mem_new(n * sizeof(*sorted));
+	memcpy(sorted, v, n * sizeof(*sorted));
+	qsort(sorted, n, sizeof(*sorted), by_id_and_from);
+	for (size_t from = 0, to; from < n; from = to) {
+		struct message *m = message_find(p, sorted[from].id);
+
+		for (to = from + 1; to < n && sorted[to].id == sorted[from].id;)
+			to++;
+		if (m)
+			follow_all(m, sorted + from, to - from);
+	}
+	mem_free(sorted);
+}
+
+void plan_room(struct plan *p, bool dispatch)
+{
+	p->no_room = !dispatch;
 }
 
 /* Loads without MSG are dropped: should one of them be committed yet, it is read again. */

@@ -143,6 +143,7 @@ struct plan {
 	/* plan_ready() builds what the journal holds */
 	bool               replaying;
 	bool               journal_away;          /* nothing starts, nothing is sent */
+	bool               no_room;               /* journald says: start nothing (MSG_ROOM) */
 	bool               changed;               /* since the last status line */
 };
 
@@ -156,6 +157,9 @@ void plan_ready(struct plan *p);                  /* every durable record has be
 /* journald is lost; or it is back, and all that is durable was applied: what the feed did not
  * show is sent once more. */
 void plan_journal(struct plan *p, bool there);
+/* Records have copies elsewhere (sched/retire.h). */
+void plan_moved(struct plan *p, const struct msg_moved *v, size_t n);
+void plan_room(struct plan *p, bool dispatch);
 /* An agent came (slots > 0), or is lost (0): its jobs are tried again soon. */
 /* False: no such agent */
 bool plan_agent(struct plan *p, uint32_t role, uint32_t index, uint32_t slots) must_use;

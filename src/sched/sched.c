@@ -11,9 +11,11 @@
 #include "core/memstat.h"
 #include "core/pool.h"
 #include "core/sandbox.h"
+#include "journal/commit.h"
 #include "journal/reader.h"
 #include "sched/admin.h"
 #include "sched/plan.h"
+#include "sched/retire.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -51,6 +53,7 @@ struct sched {
 	struct loop *loop;
 	struct plan plan;
 	struct plan_world world;
+	struct retires retires;
 	struct disk *disk;
 	struct ring ring;
 	struct reader *reader; /* NULL: no feed yet */
@@ -159,6 +162,14 @@ static void on_feed_end(struct sched *s)
 	plan_journal(&s->plan, true);
 }
 
+/* READ_END: all that was durable a moment ago has been applied. */
+static void on_feed_caught(struct sched *s)
+{
+	on_feed_end(s);
+	if (s->caught_up)
+		retires_apply(&s->retires, reader_pos(s->reader));
+}
+
 static void note_damage(uint64_t pos)
 {
 	char where[24];
@@ -178,7 +189,7 @@ static bool feed_one(struct sched *s)
 		note_damage(r.pos);
 		s->plan.counts.damaged++;
 		return true;
-	case READ_END: on_feed_end(s); return false;
+	case READ_END: on_feed_caught(s); return false;
 	case READ_GONE: die(111, "the journal moved on under the feed: starting over");
 	case READ_ERROR: die(111, "the journal can't be read");
 	}
@@ -264,6 +275,26 @@ static void open_reader(struct sched *s)
 	buf_free(&why);
 }
 
+/* The new journald's manifest says whether what moved under the old one has moved. */
+static void look_at_manifest(struct sched *s)
+{
+	struct reader *r = reader_new(s->disk, &s->ring, s->from.segment_size, s->from.shard);
+	const struct manifest_entry *v;
+	struct buf why;
+	uint32_t n;
+	int e;
+
+	buf_init(&why, 1024);
+	e = reader_open(r, &why);
+	if (e < 0)
+		die(111, "the journal can't be read: %.*s (%s)", SPAN_ARG(buf_span(&why)),
+		    strerror(-e));
+	v = reader_manifest(r, &n);
+	retires_look(&s->retires, v, n, s->from.segment_size);
+	reader_free(r);
+	buf_free(&why);
+}
+
 static void take_feed(struct wire *w, struct wire_in *in)
 {
 	const struct msg_feed *f = in->body;
@@ -280,10 +311,52 @@ static void take_feed(struct wire *w, struct wire_in *in)
 		die(111, "the ring can't be mapped: %s", strerror(-e));
 	s->from = *f;
 	s->caught_up = false;
-	if (!s->reader)
+	if (s->reader)
+		look_at_manifest(s);
+	else
 		open_reader(s);
 	wake_feed(s);
 }
+
+static void take_retire(struct wire *w, struct wire_in *in)
+{
+	struct peer *p = w->ctx;
+
+	if (!retires_take(&p->sched->retires, in->body, in->tail)) {
+		log_note("peer", p->name, "odd", "positions that fit no frame", NULL);
+		wire_close(w);
+	}
+	wake_feed(p->sched);
+}
+
+static void take_room(struct wire *w, struct wire_in *in)
+{
+	const struct msg_room *m = in->body;
+	struct peer *p = w->ctx;
+
+	plan_room(&p->sched->plan, m->dispatch != 0);
+	wake(p->sched);
+}
+
+static void correct_moved(void *ctx, const struct msg_moved *v, size_t n)
+{
+	struct sched *s = ctx;
+
+	plan_moved(&s->plan, v, n);
+}
+
+/* Behind every OPEN and BOUNCE that was sent with an old position. */
+static void forward_retire(void *ctx, const struct msg_retire *m, struct span moved)
+{
+	struct sched *s = ctx;
+
+	for (unsigned i = 0; i < BODIES_MAX; i++)
+		if (s->bodies[i])
+			wire_send(&s->bodies[i]->wire, MSG_RETIRE, m, sizeof(*m), moved);
+}
+
+static const struct retires_calls retires_calls = {.correct = correct_moved,
+						   .forward = forward_retire};
 
 /* ---- peers */
 
@@ -318,6 +391,11 @@ static void on_verdict(struct wire *w, struct wire_in *in)
 static const struct wire_handler from_journald[] = {
 	{.type = MSG_FEED, .body_n = sizeof(struct msg_feed), .fd = true, .on = take_feed},
 	{.type = MSG_BELL, .body_n = 0, .fd = true, .on = take_bell},
+	{.type = MSG_RETIRE,
+	 .body_n = sizeof(struct msg_retire),
+	 .tail = true,
+	 .on = take_retire},
+	{.type = MSG_ROOM, .body_n = sizeof(struct msg_room), .on = take_room},
 };
 static const struct wire_handler from_body[] = {
 	{.type = MSG_BOUNCED, .body_n = sizeof(struct msg_bounced), .on = on_bounced},
@@ -353,6 +431,8 @@ static void journald_lost(struct sched *s)
 	drop_bell(s);
 	s->caught_up = false;
 	s->credit = (struct msg_credit){0};
+	retires_lost(&s->retires);
+	plan_room(&s->plan, true); /* the next one says it anew */
 	plan_journal(&s->plan, false);
 }
 
@@ -468,6 +548,33 @@ static void on_timer(struct timer *t)
 
 /* ---- run/control */
 
+static const char *room_name(uint32_t room)
+{
+	static const char *const names[] = {[ROOM_PLENTY] = "plenty",
+					    [ROOM_NO_MAIL] = "no mail",
+					    [ROOM_NO_DISPATCH] = "no dispatch"};
+
+	return room < ARRAY_N(names) ? names[room] : "?";
+}
+
+static void say_space(struct outbuf *o, const struct ring_head *h)
+{
+	out_fmt(o,
+		",\"space\":{\"room\":\"%s\",\"latched\":%s,\"spares\":%" PRIu64
+		",\"reserve\":%" PRIu64 ",\"reserve_wanted\":%" PRIu64,
+		room_name(h->room), h->latched ? "true" : "false", h->spares, h->reserve,
+		h->reserve_wanted);
+	out_fmt(o,
+		",\"segments\":%" PRIu64 ",\"live_bytes\":%" PRIu64 ",\"disk_bytes\":%" PRIu64
+		",\"history_bytes\":%" PRIu64,
+		h->segments, h->live_bytes, h->disk_bytes, h->history_bytes);
+	out_fmt(o,
+		",\"compacting\":%s,\"rounds\":%" PRIu64 ",\"compacted_bytes\":%" PRIu64
+		",\"given_up\":%" PRIu64 ",\"quarantined\":%" PRIu32 "}",
+		h->compacting ? "true" : "false", h->rounds, h->copied_bytes, h->given_up,
+		h->quarantined);
+}
+
 static void say_ring(struct outbuf *o, const struct ring_head *h)
 {
 	out_fmt(o,
@@ -487,6 +594,7 @@ static void say_ring(struct outbuf *o, const struct ring_head *h)
 		",\"direct\":%s,\"uring\":%s,\"full\":%s,\"damaged\":%s}",
 		h->durable, h->direct ? "true" : "false", h->uring ? "true" : "false",
 		h->full ? "true" : "false", h->damaged ? "true" : "false");
+	say_space(o, h);
 }
 
 static void say_channel(struct outbuf *o, const char *name, const struct outlet *c)
@@ -618,6 +726,7 @@ struct sched *sched_new(struct role *r, struct loop *l)
 	s->world = calls_of_plan;
 	s->world.ctx = s;
 	plan_init(&s->plan, &s->world, r->control);
+	retires_init(&s->retires, &retires_calls, s);
 	plan_journal(&s->plan, false);
 	take_control(s);
 	for (unsigned i = 0; i < r->peers_n; i++)
@@ -662,6 +771,7 @@ void sched_free(struct sched *s)
 	timer_stop(s->loop, &s->timer);
 	reader_free(s->reader);
 	ring_unmap(&s->ring);
+	retires_fini(&s->retires);
 	plan_fini(&s->plan);
 	admin_free(s->admin);
 	disk_real_free(s->disk);
