@@ -167,6 +167,14 @@ static void mark_dirty(struct node *n, off_t off, size_t size)
 	}
 }
 
+/* From `from` on, or `to`. */
+static size_t next_dirty(const struct node *n, size_t from, size_t to)
+{
+	const uint8_t *p = from < to ? memchr(n->dirty + from, 1, to - from) : NULL;
+
+	return p ? (size_t)(p - n->dirty) : to;
+}
+
 static void make_durable(struct node *n, size_t sector)
 {
 	char    bytes[SECTOR];
@@ -189,9 +197,7 @@ static int sync_range(struct node *n, size_t from, size_t to)
 		e = -EIO;
 	else if (happens(fs.lie))
 		to = from;
-	for (size_t i = from; i < to && !e; i++) {
-		if (!n->dirty[i])
-			continue;
+	for (size_t i = from; !e && (i = next_dirty(n, i, to)) < to; i++) {
 		make_durable(n, i);
 		n->dirty[i] = 0;
 		n->dirty_n--;
@@ -259,9 +265,7 @@ static void cut(void)
 	for (unsigned i = 0; i < fs.nodes_n; i++) {
 		struct node *n = fs.nodes[i];
 
-		for (size_t s = 0; s < n->dirty_cap && n->dirty_n; s++) {
-			if (!n->dirty[s])
-				continue;
+		for (size_t s = 0; (s = next_dirty(n, s, n->dirty_cap)) < n->dirty_cap; s++) {
 			if (happens(fs.keep)) {
 				make_durable(n, s);
 				kept++;
@@ -429,6 +433,24 @@ static int fs_fsyncdir(const char *path, int datasync, struct fuse_file_info *fi
 	return names_commit();
 }
 
+/* Its size is durable at once: nothing here makes files grow or shrink under load by this. */
+static int fs_truncate(const char *path, off_t size, struct fuse_file_info *fi)
+{
+	struct node *n;
+	int          e = 0;
+
+	pthread_mutex_lock(&fs.lock);
+	n = fi ? node_of(fi) : node_find(path);
+	if (fs.dead)
+		e = -EIO;
+	else if (!n)
+		e = -ENOENT;
+	else if (ftruncate(n->volatile_fd, size) < 0 || ftruncate(n->durable_fd, size) < 0)
+		e = -errno;
+	pthread_mutex_unlock(&fs.lock);
+	return e;
+}
+
 static int fs_unlink(const char *path)
 {
 	struct node *n;
@@ -526,6 +548,7 @@ static const struct fuse_operations calls = {
 	.write = fs_write,
 	.fsync = fs_fsync,
 	.fsyncdir = fs_fsyncdir,
+	.truncate = fs_truncate,
 	.unlink = fs_unlink,
 	.rename = fs_rename,
 	.readdir = fs_readdir,
@@ -535,20 +558,35 @@ static const struct fuse_operations calls = {
 
 /* ---- what is durable becomes what is seen */
 
-static void copy_whole(int from, int to)
+/* Holes stay holes: an image of a disk is mostly that. */
+static void copy_data(int from, int to, off_t at, off_t end)
 {
 	static char bytes[1 << 20];
-	struct stat st;
-	off_t       at = 0;
-	ssize_t     got;
 
-	while ((got = pread(from, bytes, sizeof(bytes), at)) > 0) {
-		if (pwrite(to, bytes, (size_t)got, at) != got)
+	while (at < end) {
+		size_t  n = end - at < (off_t)sizeof(bytes) ? (size_t)(end - at) : sizeof(bytes);
+		ssize_t got = pread(from, bytes, n, at);
+
+		if (got <= 0 || pwrite(to, bytes, (size_t)got, at) != got)
 			fail("volatile");
 		at += got;
 	}
-	if (got < 0 || fstat(from, &st) < 0 || ftruncate(to, st.st_size) < 0 ||
-	    fchown(to, st.st_uid, st.st_gid) < 0 || fchmod(to, st.st_mode & 0777) < 0)
+}
+
+static void copy_whole(int from, int to)
+{
+	struct stat st;
+	off_t       at = 0, end;
+
+	if (fstat(from, &st) < 0)
+		fail("durable");
+	while (at < st.st_size && (at = lseek(from, at, SEEK_DATA)) >= 0) {
+		end = lseek(from, at, SEEK_HOLE);
+		copy_data(from, to, at, end);
+		at = end;
+	}
+	if (ftruncate(to, st.st_size) < 0 || fchown(to, st.st_uid, st.st_gid) < 0 ||
+	    fchmod(to, st.st_mode & 0777) < 0)
 		fail("volatile");
 }
 

@@ -7,10 +7,8 @@ lie      the same on a disk that says "synced" and is not: it must be found, or 
 inject   strace makes journald's calls fail (on the epoll loop: it does not see what the ring does)
 
 Arguments choose some of the cases."""
-import base64
 import collections
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -18,81 +16,18 @@ import time
 
 import lab
 import traffic
+from faulty import ForgetFs, mails, new_host, recoveries, settle, until
 
 SOAK = "QUIRE_SOAK" in os.environ
 CUTS = int(os.environ.get("QUIRE_CUTS", 300 if SOAK else 30))
 LOOPS = ("uring", "epoll")
 
 
-class ForgetFs:
-    """home/journal/0 on a file system that forgets; what is durable lies in `backing`."""
-
-    def __init__(self, host, name, *options):
-        self.mount, self.backing, self.options = host.home / "journal" / "0", lab.scratch / name, options
-        self.backing.mkdir(mode=0o700)
-        self.process = None
-
-    def up(self, dice):
-        argv = [str(lab.BUILD / "forgetfs"), str(self.backing), str(self.mount), f"seed={dice.randrange(1 << 62)}", *self.options]
-        self.process = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
-        while not os.path.ismount(self.mount):
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"forgetfs does not run: {self.process.poll()}")
-            time.sleep(0.005)
-
-    def cuts(self):
-        """[(sectors dropped, sectors kept, changes of names dropped, kept)], one for each cut."""
-        path = self.backing / "cuts"
-        return [tuple(map(int, line.split())) for line in path.read_text().splitlines()] if path.exists() else []
-
-    def cut(self):
-        n = len(self.cuts())
-        self.process.send_signal(signal.SIGUSR1)
-        while len(self.cuts()) == n:
-            time.sleep(0.001)
-
-    def down(self):
-        subprocess.run(["umount", "-l", str(self.mount)], check=True)
-        self.process.wait(20)
-
-
-def new_host(name, ip, **control):
-    h = lab.Host(name, ip)
-    h.control("resolvers", "127.0.0.1")
-    for key, value in control.items():
-        h.control(key, str(value))
-    return h
-
-
-def mails(dice):
-    """Real mail, and some that zstd can't make smaller, so that segments are soon full."""
-    large = [b"Subject: large\n\n" + base64.encodebytes(dice.randbytes(150000)) for _ in range(20)]
-    return [m for _, m in lab.corpus()] + large
-
-
-def until(condition, seconds, pause=0.05):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(pause)
-
-
-def settle(h, seconds=60):
-    """Everything tried at once, until the queue is empty."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if not h.queue():
-            return True
-        os.kill(h.start_pid(), signal.SIGALRM)
-        time.sleep(0.2)
-    return False
-
-
 def power_cuts(report, dice, name, ip, cuts, *options):
     """Runs until the power goes, `cuts` times; the Audit of all of it, and the host."""
     h = new_host(name, ip)
     box, load, why = h.user_maildir("joe"), None, []
-    disk = ForgetFs(h, "forget-" + name, *options)
+    disk = ForgetFs(h.home / "journal" / "0", "forget-" + name, *options)
     for n in range(cuts):
         disk.up(dice)
         # Every other time nothing is delivered: what is in the queue then has to outlive several cuts.
@@ -122,10 +57,6 @@ def power_cuts(report, dice, name, ip, cuts, *options):
     return h, disk, traffic.Audit(load.ledger if load else traffic.Ledger(), [box]), why
 
 
-def recoveries(h):
-    return collections.Counter(re.findall(r"journal=recovered how=(\w+)", h.text()))
-
-
 def forget(report, dice):
     h, disk, audit, why = power_cuts(report, dice, "forget.example", "127.0.0.30", CUTS, "delay=1000", "keep=40")
     cuts = disk.cuts()
@@ -134,7 +65,7 @@ def forget(report, dice):
     report.ok(hit > CUTS / 3 and torn > 0, f"{hit} of them took something away, {torn} left a part of it "
               f"({sum(c[0] for c in cuts)} sectors, {sum(c[2] for c in cuts)} changes of names)")
     audit.say(report)
-    report.ok(len(audit.ledger.kept) > CUTS * 5 and not why and h.queue() == [], f"the queue is empty ({dict(recoveries(h))})")
+    report.ok(len(audit.ledger.kept) > CUTS * 5 and not why and h.queue() == [], f"the queue is empty ({recoveries(h)})")
     if report.failed:
         print(h.tail(100))
     h.stop("--now")
