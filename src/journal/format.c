@@ -363,6 +363,7 @@ static const char *const prefixes[] = {
 	[FILE_SEGMENT] = "seg-",
 	[FILE_SPARE] = "spare-",
 	[FILE_FILLING] = "fill-",
+	[FILE_BAD] = "bad-",
 };
 
 void segment_name(char name[SEGMENT_NAME_MAX], enum segment_file kind, uint64_t number)

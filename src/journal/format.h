@@ -253,7 +253,8 @@ static inline uint64_t segment_usable(uint64_t segment_size)
 /* Names below the journal's directory. */
 #define SEGMENT_NAME_MAX 32
 enum segment_file { FILE_SEGMENT /* seg- */, FILE_SPARE /* spare-: zeros, synced */,
-                    FILE_FILLING /* fill-: not yet */ };
+                    FILE_FILLING /* fill-: not yet */,
+                    FILE_BAD /* bad-: a segment that was damaged, in quarantine */ };
 void segment_name(char name[SEGMENT_NAME_MAX], enum segment_file kind, uint64_t number);
 bool segment_name_parse(const char *name, enum segment_file *ret_kind, uint64_t *ret_number);
 

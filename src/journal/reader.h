@@ -46,18 +46,25 @@ uint64_t         reader_pos(const struct reader *r);
 enum read_result reader_at(struct reader *r, uint64_t pos, enum rec_type type, uint64_t id,
 		uint32_t number, struct record *ret);
 
-/* For tools: walk what is HISTORY, too, or only one segment, named by the manifest or not
- * (to: its end; 0: as far as its blocks are good).  Before the first reader_next(). */
+/* Its file is not kept open for look-ups any more: the segment was given up. */
+void             reader_forget(struct reader *r, uint64_t number);
+
+/* For tools: walk what is HISTORY, too.  Before reader_open(). */
 void             reader_with_history(struct reader *r);
-/* Beside a running journald, without its ring: each segment file is locked (flock, shared) while it is
- * open, so that it is not used again; the newest is read up to `durable` (quire status says it),
- * 0: the journal is stopped.  Before reader_open(). */
+/* Without a ring.  reader_open() opens all segments and locks them (flock, shared), so that none is
+ * used again before reader_free(): what is read is one state of the journal.  Beside a running
+ * journald, the newest is read up to `durable` (quire status says it); 0: the journal is stopped. */
 void             reader_for_tool(struct reader *r, uint64_t durable);
+/* Only one segment, named by the manifest or not; if there is no seg-<number>, bad-<number>.  to: its
+ * end; 0: the last of its blocks.  With or without reader_open(). */
 int              reader_only(struct reader *r, uint64_t number, uint64_t to, struct buf *why);
+/* Where reader_open() can't be had: whose blocks reader_only() takes. */
+void             reader_use_uuid(struct reader *r, const uint8_t uuid[16]);
 /* The manifest that the reader walks by: entries in the order of walking (cold ones first). */
 const struct manifest_entry *reader_manifest(const struct reader *r, uint32_t *ret_n);
 const uint8_t   *reader_uuid(const struct reader *r);
-/* Of the batch that the last record came from. */
+/* Of the batch that the last record came from.  false: its head is lost; pos, end and seq are of what is
+ * left of it. */
 struct read_batch { uint64_t pos, end, seq, time_us; uint32_t flags; };
 bool             reader_batch(const struct reader *r, struct read_batch *ret);
 /* The DICT with this number in the segment that holds `pos`: it lies in front of the first frame that

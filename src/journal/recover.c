@@ -19,7 +19,6 @@
 
 #define SECTOR    512 /* what a disk writes whole, at least */
 #define WHY_MAX   512
-#define USED_LOOK ((uint64_t)(BATCH_BLOCKS_MAX + 1) * BLOCK_SIZE)
 
 struct walk {
 	struct disk *disk;
@@ -29,10 +28,11 @@ struct walk {
 	uint64_t incarnation, start,
 		limit;            /* positions of the segment's first byte and its end */
 	uint64_t pos, seq, chain; /* behind the last good batch */
-	bool chain_known, sealed, promised_known, damaged;
+	bool chain_known, sealed, promised_known;
 	uint64_t next_number; /* what the seal names */
 	uint64_t promised;    /* the newest batch that a later block says is durable */
-	uint64_t damage_from, damage_to;
+	uint64_t damage_from, damage_to; /* of the batches that bad blocks were found in */
+	struct damages *damages;
 };
 
 static int fetch(void *ctx, char *dst, size_t n, uint64_t pos)
@@ -114,19 +114,31 @@ static uint64_t promised(struct walk *w)
 	return w->promised;
 }
 
-static void note_damage(struct walk *w, uint64_t from, uint64_t to)
+/* The bad blocks from `from` to `to`; all of them, if each is good in itself. */
+static void note_damage(struct walk *w, enum damage_what what, uint64_t from, uint64_t to)
 {
-	if (!w->damaged)
+	struct block_tag t;
+	bool found = false;
+
+	if (!w->damage_to)
 		w->damage_from = from;
-	w->damaged = true;
 	w->damage_to = to;
+	for (uint64_t pos = from; pos < to; pos += BLOCK_SIZE) {
+		if (block_kind(blocks_at(w, pos, 1), w->incarnation, &t) == BLOCK_OURS)
+			continue;
+		damages_add(w->damages, what, pos, pos + BLOCK_SIZE);
+		found = true;
+	}
+	if (!found)
+		damages_add(w->damages, what, from, to);
+	window_drop(&w->window);
 }
 
 /* Goes to the next batch that begins whole, behind damage; where there is none, behind the
- * last block that is ours. */
+ * last block of a batch that was promised. */
 static void resync(struct walk *w)
 {
-	uint64_t from = w->pos, last = w->pos;
+	uint64_t from = w->pos, last = w->pos, back;
 	struct batch_head b;
 	struct block_tag t;
 
@@ -135,16 +147,22 @@ static void resync(struct walk *w)
 
 		if (block_kind(p, w->incarnation, &t) != BLOCK_OURS)
 			continue;
-		last = pos + BLOCK_SIZE;
 		if (batch_begins(p, w->incarnation, &b) && b.seq > w->seq + 1) {
-			note_damage(w, from, pos);
+			note_damage(w, DAMAGE_BLOCKS, from, pos);
 			w->pos = pos;
 			w->seq = b.seq - 1;
 			w->chain_known = false;
 			return;
 		}
+		if (t.seq && t.seq <= w->promised)
+			last = pos + BLOCK_SIZE;
+		back = (uint64_t)t.index * BLOCK_SIZE; /* a later batch: it begins there */
+		if (t.seq > w->promised && pos - from >= back && last < pos - back)
+			last = pos - back;
 	}
-	note_damage(w, from, last);
+	if (last == from) /* nothing of it is left: its place, at least */
+		last += BLOCK_SIZE;
+	note_damage(w, DAMAGE_BLOCKS, from, last);
 	w->pos = last;
 	w->seq = w->promised;
 	w->chain_known = false;
@@ -168,13 +186,34 @@ static bool sector_is_zero(const char *p)
 	return memcmp(p, zeros, SECTOR) == 0;
 }
 
-/* Whether a bad block has a sector that still holds the zeros of a new segment, where no batch
- * ever has only zeros: its tag, or the batch's head.  Then its write was not finished.  Zeros
- * elsewhere say nothing, as mail may hold them. */
-static bool has_old_sector(const char *block, uint64_t index)
+/* A tag that was never ours differs from ours in about half of its bits; one that is damaged,
+ * in a few. */
+#define BITS_DAMAGED 8
+
+static bool tag_is_old(const struct block_tag *t, uint64_t incarnation)
 {
-	return sector_is_zero(block + BLOCK_SIZE - SECTOR) ||
-	       (index == 0 && sector_is_zero(block));
+	return t->incarnation && __builtin_popcountll(t->incarnation ^ incarnation) > BITS_DAMAGED;
+}
+
+/* What a file that is used again holds where a batch of seq begins now. */
+static bool begins_as_before(const char *block, uint64_t seq)
+{
+	struct batch_head b;
+
+	memcpy(&b, block, sizeof b);
+	return batch_head_ok(&b) && b.seq != seq;
+}
+
+/* Whether a bad block has a sector that still holds what was there before, in a place where
+ * that can be told: its tag, or the batch's head.  Then its write was not finished.  A new
+ * segment has zeros there, where no batch ever has only zeros; one that is used again has the
+ * tag of another incarnation, or another batch's head.  Elsewhere nothing can be told, as mail
+ * may hold anything. */
+static bool has_old_sector(const struct walk *w, const char *block, uint64_t index,
+			   const struct block_tag *t)
+{
+	return sector_is_zero(block + BLOCK_SIZE - SECTOR) || tag_is_old(t, w->incarnation) ||
+	       (index == 0 && (sector_is_zero(block) || begins_as_before(block, w->seq + 1)));
 }
 
 static struct tail_batch tail_batch(struct walk *w)
@@ -212,7 +251,7 @@ static enum tail judge_batch(struct walk *w, const struct tail_batch *b)
 		const char *p = blocks_at(w, w->pos + i * BLOCK_SIZE, 1);
 		enum block_kind kind = block_kind(p, w->incarnation, &t);
 
-		if (kind == BLOCK_OLD || (kind == BLOCK_BAD && has_old_sector(p, i)))
+		if (kind == BLOCK_OLD || (kind == BLOCK_BAD && has_old_sector(w, p, i, &t)))
 			return TAIL_TORN;
 	}
 	/* All of it is there.  Without its head, it must also say where it ends. */
@@ -247,8 +286,8 @@ static enum tail judge_tail(struct walk *w)
 	tail = judge_batch(w, &b);
 	if (tail != TAIL_AMBIGUOUS)
 		return tail;
-	note_damage(w, w->pos, w->pos + b.blocks * BLOCK_SIZE);
-	w->pos = w->damage_to;
+	note_damage(w, DAMAGE_LAST, w->pos, w->pos + b.blocks * BLOCK_SIZE);
+	w->pos += b.blocks * BLOCK_SIZE;
 	w->seq++;
 	if (b.head_ok)
 		w->chain = b.head.chain;
@@ -270,11 +309,24 @@ static void say(struct journal_end *ret, const char *fmt, ...)
 	va_end(ap);
 }
 
+void damage_say(struct buf *to, const struct damage *d, uint64_t segment_size)
+{
+	uint64_t number = d->from / segment_size, start = number * segment_size;
+	size_t n = to->n;
+	bool fits = d->what == DAMAGE_BLOCKS || d->what == DAMAGE_LAST
+			    ? buf_fmt(to,
+				      "seg-%016" PRIx64 " is damaged from offset %" PRIu64
+				      " to %" PRIu64 ": %s",
+				      number, d->from - start, d->to - start,
+				      damage_text(d->what))
+			    : buf_fmt(to, "seg-%016" PRIx64 " %s", number, damage_text(d->what));
+
+	if (!fits)
+		to->n = n;
+}
+
 static enum recovered walk_segment(struct walk *w, struct journal_end *ret)
 {
-	bool damaged;
-	enum tail tail;
-
 	for (;;) {
 		while (!w->sealed && take_batch(w))
 			;
@@ -282,73 +334,39 @@ static enum recovered walk_segment(struct walk *w, struct journal_end *ret)
 			break;
 		resync(w);
 	}
-	damaged = w->damaged;
-	tail = judge_tail(w);
-	if (damaged) {
-		say(ret,
-		    "seg-%016" PRIx64 " is damaged from offset %" PRIu64 " to %" PRIu64
-		    ": acknowledged mail was there",
-		    w->head.number, w->damage_from - w->start, w->damage_to - w->start);
-		return RECOVERED_DAMAGED;
-	}
-	switch (tail) {
+	switch (judge_tail(w)) {
 	case TAIL_NOTHING: return RECOVERED_CLEAN;
+	case TAIL_AMBIGUOUS: return RECOVERED_AMBIGUOUS;
 	case TAIL_TORN:
 		say(ret,
 		    "seg-%016" PRIx64 " ends at offset %" PRIu64
 		    " with a batch that was not finished",
 		    w->head.number, w->pos - w->start);
 		return RECOVERED_TORN;
-	case TAIL_AMBIGUOUS:
-		say(ret,
-		    "seg-%016" PRIx64 " is damaged from offset %" PRIu64 " to %" PRIu64
-		    ": its last batch may have been acknowledged",
-		    w->head.number, w->damage_from - w->start, w->damage_to - w->start);
-		return RECOVERED_AMBIGUOUS;
 	}
 	unreachable();
 }
 
-/* A file that has a number but no valid head was prepared and never used, or its head is
- * gone.  Batches in it prove the latter, and then going on would lose them all. */
-static bool was_used(struct walk *w, uint64_t number, bool uuid_known, const uint8_t uuid[16])
+/* The places that were met decide, whatever the tail looked like. */
+static enum recovered judge_damages(const struct walk *w, enum recovered tail,
+				    struct journal_end *ret)
 {
-	struct block_tag t;
-	int64_t size;
-	bool used = false;
+	const struct damages *d = &ret->damages;
+	enum recovered verdict = RECOVERED_AMBIGUOUS;
 
-	if (walk_open(w->disk, number, &w->file))
-		return true; /* can't be looked at: as bad as used */
-	size = w->disk->calls->size(w->disk, w->file);
-	w->start = 0;
-	w->limit = size > 0 ? (uint64_t)size / BLOCK_SIZE * BLOCK_SIZE : 0;
-	window_drop(&w->window);
-	/* Its first batch must be near its beginning: no need to read all of a prepared one. */
-	if (w->limit > USED_LOOK && block_kind(blocks_at(w, 0, 1), 0, &t) == BLOCK_OLD)
-		w->limit = USED_LOOK;
-	for (uint64_t pos = 0; pos < w->limit && !used; pos += BLOCK_SIZE) {
-		const char *p = blocks_at(w, pos, 1);
-
-		used = block_ok(p, &t) && t.seq && !(t.flags & BLOCK_EARLY) &&
-		       (!uuid_known || t.incarnation == incarnation_of(uuid, number));
-	}
-	w->disk->calls->close(w->disk, w->file);
-	w->file = NULL;
-	window_drop(&w->window);
-	return used;
-}
-
-static bool headless_ok(struct walk *w, const struct segments *s, bool uuid_known,
-			struct journal_end *ret)
-{
-	for (uint32_t i = s->files_n - s->headless; i < s->files_n; i++) {
-		if (!was_used(w, s->files[i], uuid_known, s->head.uuid))
-			continue;
-		say(ret, "seg-%016" PRIx64 " holds batches, but its head is damaged",
-		    s->files[i]);
-		return false;
-	}
-	return true;
+	if (!d->n)
+		return tail;
+	for (uint32_t i = 0; i < d->n; i++)
+		if (d->v[i].what != DAMAGE_LAST)
+			verdict = RECOVERED_DAMAGED;
+	ret->damage_from = w->damage_to ? w->damage_from : d->v[0].from;
+	ret->damage_to = w->damage_to ? w->damage_to : d->v[0].to;
+	buf_clear(&ret->why);
+	damage_say(&ret->why, &d->v[0], w->head.segment_size);
+	if (d->n + d->more > 1 &&
+	    !buf_fmt(&ret->why, "; and %" PRIu64 " more", d->n - 1 + d->more))
+		return verdict; /* the first one is said */
+	return verdict;
 }
 
 static void keep_end(struct journal_end *ret, const struct walk *w, struct segments *s)
@@ -362,8 +380,6 @@ static void keep_end(struct journal_end *ret, const struct walk *w, struct segme
 	ret->oldest = w->head.oldest;
 	ret->segment_size = w->head.segment_size;
 	ret->shard = w->head.shard;
-	ret->damage_from = w->damage_from;
-	ret->damage_to = w->damage_to;
 	ret->segments = s->v;
 	ret->segments_n = s->n;
 	ret->segments[s->n - 1].end = w->pos;
@@ -375,6 +391,8 @@ static enum recovered recover_newest(struct walk *w, struct segments *s,
 {
 	enum recovered verdict;
 
+	w->damages = &ret->damages;
+	ret->damages = s->damages;
 	w->head = s->head;
 	w->incarnation = incarnation_of(w->head.uuid, w->head.number);
 	w->start = w->head.number * w->head.segment_size;
@@ -396,7 +414,7 @@ static enum recovered recover_newest(struct walk *w, struct segments *s,
 		return RECOVERED_FAILED;
 	}
 	keep_end(ret, w, s);
-	return verdict;
+	return judge_damages(w, verdict, ret);
 }
 
 enum recovered journal_recover(struct disk *d, struct journal_end *ret)
@@ -410,9 +428,9 @@ enum recovered journal_recover(struct disk *d, struct journal_end *ret)
 	buf_init(&ret->why, WHY_MAX);
 	window_init(&w.window, fetch, &w);
 	found = segments_load(d, &s, &ret->why);
-	if (found == SEGMENTS_NONE && headless_ok(&w, &s, false, ret))
+	if (found == SEGMENTS_NONE)
 		verdict = RECOVERED_EMPTY;
-	else if (found == SEGMENTS_OK && headless_ok(&w, &s, true, ret))
+	else if (found == SEGMENTS_OK)
 		verdict = recover_newest(&w, &s, ret);
 	segments_fini(&s);
 	window_fini(&w.window);

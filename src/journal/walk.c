@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define WINDOW_SIZE ((size_t)BATCH_BLOCKS_MAX * BLOCK_SIZE + WALK_CHUNK)
+#define USED_LOOK   ((uint64_t)(BATCH_BLOCKS_MAX + 1) * BLOCK_SIZE)
 #define UNREADABLE  0xa5 /* a tag of these bytes has no fitting checksum */
 
 void window_init(struct window *w, int (*fetch)(void *, char *, size_t, uint64_t), void *ctx)
@@ -79,14 +80,26 @@ char *window_at(struct window *w, uint64_t pos, size_t n, uint64_t limit)
 
 int walk_open(struct disk *d, uint64_t number, struct disk_file **ret)
 {
+	return walk_open_as(d, FILE_SEGMENT, number, ret);
+}
+
+int walk_open_as(struct disk *d, enum segment_file kind, uint64_t number,
+		 struct disk_file **ret)
+{
 	char name[SEGMENT_NAME_MAX];
 	int e;
 
-	segment_name(name, FILE_SEGMENT, number);
+	segment_name(name, kind, number);
 	e = d->calls->open(d, name, DISK_READ | DISK_DIRECT, ret);
 	if (e == -EINVAL)
 		e = d->calls->open(d, name, DISK_READ, ret);
 	return e;
+}
+
+bool walk_is_damage(int error)
+{
+	return error == -ENOENT || error == -EIO || error == -EUCLEAN || error == -EBADMSG ||
+	       error == -ENODATA || error == -ENXIO || error == -ELOOP;
 }
 
 int walk_read(struct disk *d, struct disk_file *f, char *dst, size_t n, uint64_t off)
@@ -144,4 +157,45 @@ uint32_t batch_good_blocks(const char *blocks, const struct batch_head *h, uint6
 			break;
 	}
 	return i;
+}
+
+struct used { struct disk *disk; struct disk_file *file; };
+
+static int fetch_used(void *ctx, char *dst, size_t n, uint64_t pos)
+{
+	struct used *u = ctx;
+
+	return walk_read(u->disk, u->file, dst, n, pos);
+}
+
+static bool is_used(struct used *u, uint64_t incarnation)
+{
+	int64_t size = u->disk->calls->size(u->disk, u->file);
+	uint64_t limit = size > 0 ? (uint64_t)size / BLOCK_SIZE * BLOCK_SIZE : 0;
+	bool used = false;
+	struct window w;
+	struct block_tag t;
+
+	window_init(&w, fetch_used, u);
+	/* Its first batch must be near its beginning: no need to read all of a prepared one. */
+	if (limit > USED_LOOK && block_kind(window_at(&w, 0, BLOCK_SIZE, limit), 0, &t) == BLOCK_OLD)
+		limit = USED_LOOK;
+	for (uint64_t pos = 0; pos < limit && !used; pos += BLOCK_SIZE)
+		used = block_ok(window_at(&w, pos, BLOCK_SIZE, limit), &t) && t.seq &&
+		       !(t.flags & (BLOCK_EARLY | BLOCK_COLD)) &&
+		       (!incarnation || t.incarnation == incarnation);
+	window_fini(&w);
+	return used;
+}
+
+bool walk_was_used(struct disk *d, uint64_t number, uint64_t incarnation)
+{
+	struct used u = {.disk = d};
+	bool used;
+
+	if (walk_open(d, number, &u.file))
+		return true;
+	used = is_used(&u, incarnation);
+	d->calls->close(d, u.file);
+	return used;
 }

@@ -28,8 +28,16 @@ char *window_at(struct window *w, uint64_t pos, size_t n, uint64_t limit);
 
 /* One segment file, opened for direct reads where that works. */
 int  walk_open(struct disk *d, uint64_t number, struct disk_file **ret);
+int  walk_open_as(struct disk *d, enum segment_file kind, uint64_t number, struct disk_file **ret);
+/* Of opening or reading: the file is gone, or the disk can't give back what it was given.  All
+ * other errors say nothing about the bytes. */
+bool walk_is_damage(int error);
 /* Reads n bytes; what lies behind the file's end is zeros.  0 or -errno. */
 int  walk_read(struct disk *d, struct disk_file *f, char *dst, size_t n, uint64_t off);
+
+/* Does it hold a batch that may have been written only behind a durable head?  incarnation 0: of
+ * whatever journal.  What can't be looked at counts as used. */
+bool walk_was_used(struct disk *d, uint64_t number, uint64_t incarnation);
 
 enum block_kind {
 	BLOCK_OURS,                               /* whole, of this incarnation */

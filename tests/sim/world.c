@@ -177,6 +177,14 @@ static bool is_mail(uint8_t type)
 	return type != REC_NOP && type != REC_SEAL && type != REC_MANIFEST;
 }
 
+static bool is_ambiguous(const struct world *w, uint64_t pos)
+{
+	for (unsigned i = 0; i < w->ambiguous_n; i++)
+		if (pos >= w->ambiguous[i].from && pos < w->ambiguous[i].to)
+			return true;
+	return false;
+}
+
 /* The next record that was read: where in the lists is it? */
 static void cursor_take(struct world *w, struct cursor *c, const struct record *r)
 {
@@ -190,9 +198,14 @@ static void cursor_take(struct world *w, struct cursor *c, const struct record *
 		return;
 	for (; c->run < w->runs_n; run_ends(w, c)) {
 		struct run *run = &w->runs[c->run];
+		size_t at = c->at;
 
-		if (c->at < run->n && is_same(&run->v[c->at], r)) {
-			c->at++;
+		/* Of a batch that was torn inside a block, some records are there. */
+		while (at >= run->acked && at < run->n && !is_same(&run->v[at], r) &&
+		       is_ambiguous(w, run->v[at].pos))
+			at++;
+		if (at < run->n && is_same(&run->v[at], r)) {
+			c->at = at + 1;
 			return;
 		}
 	}
@@ -373,14 +386,6 @@ static void note_ambiguous(struct world *w, const struct journal_end *end)
 	w->ambiguous[w->ambiguous_n++].to = end->damage_to;
 }
 
-static bool is_ambiguous(const struct world *w, uint64_t pos)
-{
-	for (unsigned i = 0; i < w->ambiguous_n; i++)
-		if (pos >= w->ambiguous[i].from && pos < w->ambiguous[i].to)
-			return true;
-	return false;
-}
-
 /* One record that a MSG points to. */
 static void look_up(struct world *w, struct reader *r, const struct added *a)
 {
@@ -388,7 +393,7 @@ static void look_up(struct world *w, struct reader *r, const struct added *a)
 	enum read_result got =
 		reader_at(r, a->pos, (enum rec_type)a->type, a->id, a->number, &rec);
 
-	if (world_is_dark(w))
+	if (world_is_dark(w) || is_ambiguous(w, a->pos))
 		return;
 	if (got != READ_OK || !is_same(a, &rec))
 		world_fail("reader_at(%" PRIu64 ") gave %d", a->pos, (int)got);
