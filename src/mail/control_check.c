@@ -5,6 +5,7 @@
  * configuration. */
 #include "core/buf.h"
 #include "mail/control.h"
+#include "mail/destinations.h"
 #include "mail/duration.h"
 #include "mail/ip.h"
 #include "mail/rcpthosts.h"
@@ -196,6 +197,14 @@ static bool is_wait(struct span entry)
 	return duration_parse(entry, &wait) && wait >= WAIT_MIN && wait <= WAIT_MAX;
 }
 
+static bool is_destination(struct span entry)
+{
+	size_t colon = span_find(entry, ':');
+	struct destination_limits d;
+
+	return colon != SPAN_NPOS && destination_parse(span_from(entry, colon + 1), &d);
+}
+
 static bool is_route(struct span entry)
 {
 	size_t colon = span_find(entry, ':');
@@ -215,6 +224,8 @@ static const struct {
 	{"resolvers", is_address_port, "not ADDR or ADDR:PORT (an IPv6 address in brackets)"},
 	{"relayclients", is_relay,
 	 "not NETWORK or NETWORK:SUFFIX (an IPv6 network in brackets)"},
+	{"destinations", is_destination,
+	 "not DOMAIN:CONNECTIONS:RATE:RECIPIENTS (65535, 1000000, 100 at most)"},
 	{"retryschedule", is_wait, "not a time from 1s to 7d (90, 20m, 6h, 2d)"},
 	{"qmtproutes", is_route, "not DOMAIN:RELAY or DOMAIN:RELAY:PORT"},
 	{"smtproutes", is_route,

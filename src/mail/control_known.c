@@ -64,6 +64,7 @@ const struct setting settings[] = {
 	OUR_LIST("relayclients", "smtpd qmtpd"), /* NET or NET:SUFFIX */
 	OUR_LIST("resolvers", "remote"),         /* ADDR[:PORT] */
 	OUR_MAP("qmtproutes", "remote"),
+	OUR_MAP("destinations", "sched"),        /* CONNECTIONS:RATE:RECIPIENTS */
 	OUR_LINE("defaultdelivery", "./Maildir/", "lspawn"),
 	/* RFC 5321 4.5.3.1.8 asks for 100; more saves copies of the body, each costs 1 KB at
 	   most. */

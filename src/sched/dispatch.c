@@ -25,7 +25,7 @@ void run_wait(struct plan *p, struct run *r, uint32_t due)
 	due_add(&p->due, r, due);
 }
 
-static bool is_dying(const struct plan *p, const struct message *m)
+bool plan_is_dying(const struct plan *p, const struct message *m)
 {
 	return clock_wall() > m->birth + p->limits.lifetime_s &&
 	       clock_mono_us() >= p->expiry_from_us;
@@ -36,7 +36,7 @@ static const char *channel_name(unsigned ch)
 	return ch == CHANNEL_LOCAL ? "local" : "remote";
 }
 
-static void log_start(struct plan *p, const struct job *j)
+void log_start(struct plan *p, const struct job *j)
 {
 	struct run *r = j->run;
 	struct recipient rc;
@@ -98,7 +98,7 @@ static struct run *job_sized(struct plan *p, struct run *r)
 {
 	struct message *m = r->message;
 	bool single = r->lane->channel == CHANNEL_LOCAL || m->verp;
-	uint32_t n = single ? 1 : JOB_RCPTS_MAX;
+	uint32_t n = single ? 1 : r->lane->rcpts_max ? r->lane->rcpts_max : JOB_RCPTS_MAX;
 	struct run *front;
 
 	if (r->count <= n)
@@ -118,7 +118,7 @@ static void start(struct plan *p, struct run *r, uint32_t body)
 	r = job_sized(p, r);
 	r->state = RUN_RUNNING;
 	j = job_begin(&p->jobs, a, handle_for(p, r->message, a, body), r);
-	j->dying = is_dying(p, r->message);
+	j->dying = plan_is_dying(p, r->message);
 	j->retry_s = schedule_next(&p->schedule, r->message->birth, clock_wall(),
 				   r->lane->channel, r->attempt + 1u);
 	lane_started(&p->lanes, r->lane);

@@ -108,6 +108,12 @@ void handle_free(struct jobs *js, struct handle *h)
 	pool_put(&js->handles, h);
 }
 
+uint64_t deliveries_take(struct jobs *js, uint32_t n)
+{
+	js->deliveries += n;
+	return js->deliveries - n + 1;
+}
+
 struct job *job_begin(struct jobs *js, struct agent *a, struct handle *h, struct run *r)
 {
 	struct job *j = pool_get(&js->jobs);
@@ -119,8 +125,7 @@ struct job *job_begin(struct jobs *js, struct agent *a, struct handle *h, struct
 	do
 		j->number = ++js->job_numbers;
 	while (map_get(&js->by_number, j->number));
-	j->first_delivery = js->deliveries + 1;
-	js->deliveries += r->count;
+	j->first_delivery = deliveries_take(js, r->count);
 	list_add_end(&a->jobs, &j->link);
 	a->running++;
 	h->jobs++;

@@ -69,6 +69,8 @@ struct handle *handle_new(struct jobs *js, struct link *handles, struct agent *a
 		uint32_t body);
 void           handle_free(struct jobs *js, struct handle *h);
 
+/* The log's numbers of n deliveries; the first. */
+uint64_t       deliveries_take(struct jobs *js, uint32_t n);
 struct job    *job_begin(struct jobs *js, struct agent *a, struct handle *h, struct run *r);
 struct job    *job_find(const struct jobs *js, uint32_t number);
 void           job_end(struct jobs *js, struct job *j);

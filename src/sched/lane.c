@@ -1,5 +1,6 @@
 #include "sched/lane.h"
 
+#include "core/clock.h"
 #include "core/pool.h"
 #include "mail/addr.h"
 
@@ -12,7 +13,30 @@ static struct span key_of(const void *value)
 
 static size_t lane_bytes(const struct lane *l)
 {
-	return sizeof(*l) + l->domain_n;
+	return sizeof(*l) + l->domain_n + (l->pace ? sizeof(*l->pace) : 0);
+}
+
+static struct pace *pace_of(struct lanes *ls, struct lane *l)
+{
+	if (l->pace)
+		return l->pace;
+	l->pace = mem_new(sizeof(*l->pace));
+	l->pace->lane = l;
+	heap_entry_init(&l->pace->wake);
+	ls->bytes += sizeof(*l->pace);
+	return l->pace;
+}
+
+static void limit(struct lanes *ls, struct lane *l)
+{
+	struct destination_limits d = {0};
+
+	if (ls->limits && l->channel == CHANNEL_REMOTE)
+		d = destinations_find(ls->limits, lane_domain(l));
+	l->allowed = d.connections ? (uint16_t)d.connections : LANE_WINDOW_MAX;
+	l->rcpts_max = (uint8_t)d.recipients;
+	if (d.interval_us || l->pace)
+		pace_of(ls, l)->interval_us = d.interval_us;
 }
 
 static struct lane *lane_new(struct lanes *ls, enum channel ch, struct span domain)
@@ -26,6 +50,7 @@ static struct lane *lane_new(struct lanes *ls, enum channel ch, struct span doma
 	if (domain.n > 0)
 		memcpy(l->domain, domain.p, domain.n);
 	ls->bytes += lane_bytes(l);
+	limit(ls, l);
 	return l;
 }
 
@@ -43,6 +68,8 @@ void lanes_fini(struct lanes *ls)
 {
 	check(ls->by_domain.n == 0);
 	table_fini(&ls->by_domain);
+	heap_fini(&ls->wakes);
+	destinations_free(ls->limits);
 	mem_free(ls->local);
 	ls->local = NULL;
 }
@@ -84,14 +111,40 @@ void lane_unref(struct lanes *ls, struct lane *l)
 		list_remove(&l->turn[w]);
 	table_remove(&ls->by_domain, l);
 	ls->bytes -= lane_bytes(l);
+	if (l->pace)
+		heap_remove(&ls->wakes, &l->pace->wake);
+	mem_free(l->pace);
 	mem_free(l);
+}
+
+/* Monotonic: before it nothing begins. */
+static uint64_t open_from_us(const struct pace *p)
+{
+	return p->dead_until_us > p->next_us ? p->dead_until_us : p->next_us;
+}
+
+static void wake_at(struct lanes *ls, struct pace *p, uint64_t at_us)
+{
+	heap_remove(&ls->wakes, &p->wake);
+	if (p->lane->ready[SMALL].first || p->lane->ready[HUGE].first)
+		heap_add(&ls->wakes, &p->wake, at_us);
+}
+
+/* Whether a job may begin now.  A lane that only waits for a moment is woken then. */
+static bool is_open(struct lanes *ls, struct lane *l)
+{
+	bool waits = l->pace && open_from_us(l->pace) > clock_mono_us();
+
+	if (waits)
+		wake_at(ls, l->pace, open_from_us(l->pace));
+	return !waits && l->running < l->window && l->running < l->allowed;
 }
 
 /* The one place that decides whether a lane is in the ring.  A lane that comes back joins
  * at the end; one that stays keeps its place. */
 static void arrange(struct lanes *ls, struct lane *l)
 {
-	bool open = l->running < l->window;
+	bool open = is_open(ls, l);
 
 	for (unsigned w = 0; w < WEIGHTS; w++) {
 		bool in = l->turn[w].next != NULL;
@@ -144,25 +197,132 @@ void lane_started(struct lanes *ls, struct lane *l)
 {
 	l->running++;
 	ls->channels[l->channel].running++;
+	if (l->pace && l->pace->interval_us)
+		l->pace->next_us = clock_mono_us() + l->pace->interval_us;
 	arrange(ls, l);
+}
+
+static void went_well(struct lane *l)
+{
+	if (l->pace) {
+		l->pace->deaths = 0;
+		l->pace->dead_until_us = 0;
+	}
+	if (l->window == LANE_WINDOW_MAX || (l->troubled && ++l->good < l->window))
+		return;
+	l->good = 0;
+	l->window++;
+}
+
+/* What those say that are on their way already is known. */
+static void went_badly(struct lane *l, uint16_t window)
+{
+	l->troubled = true;
+	l->good = 0;
+	l->old = l->running;
+	l->window = window;
+}
+
+static void is_dead(struct lanes *ls, struct lane *l)
+{
+	struct pace *p = pace_of(ls, l);
+	uint64_t wait_s = LANE_DEAD_MAX_S;
+
+	if (p->deaths < 16 && (LANE_DEAD_FIRST_S << p->deaths) < LANE_DEAD_MAX_S)
+		wait_s = LANE_DEAD_FIRST_S << p->deaths;
+	p->deaths++;
+	p->dead_until_us = clock_mono_us() + wait_s * 1000000;
+	went_badly(l, 1);
 }
 
 void lane_ended(struct lanes *ls, struct lane *l, enum lane_news news)
 {
+	bool old = l->old > 0;
+
 	check(l->running > 0 && ls->channels[l->channel].running > 0);
 	l->running--;
 	ls->channels[l->channel].running--;
+	l->old -= old;
 	if (l->channel == CHANNEL_REMOTE)
 		switch (news) {
-		case LANE_WELL:
-			if (l->window < LANE_WINDOW_MAX)
-				l->window++;
+		case LANE_WELL: went_well(l); break;
+		case LANE_SLOW:
+			if (!old)
+				went_badly(l, l->window > 1 ? l->window / 2 : 1);
 			break;
-		case LANE_SLOW: l->window = l->window > 1 ? l->window / 2 : 1; break;
-		case LANE_DEAD: l->window = 1; break;
+		case LANE_DEAD:
+			if (!old)
+				is_dead(ls, l);
+			break;
 		case LANE_NOTHING: break;
 		}
 	arrange(ls, l);
+}
+
+void lanes_limit(struct lanes *ls, struct destinations *limits)
+{
+	size_t at = 0;
+	struct lane *l;
+
+	destinations_free(ls->limits);
+	ls->limits = limits;
+	while ((l = table_next(&ls->by_domain, &at))) {
+		limit(ls, l);
+		arrange(ls, l);
+	}
+}
+
+void lanes_wake(struct lanes *ls, uint64_t mono_us)
+{
+	struct heap_entry *e;
+
+	while ((e = heap_min(&ls->wakes)) && e->key <= mono_us) {
+		heap_remove(&ls->wakes, e);
+		arrange(ls, owner_of(e, struct pace, wake)->lane);
+	}
+}
+
+uint64_t lanes_next_us(const struct lanes *ls)
+{
+	const struct heap_entry *e = heap_min(&ls->wakes);
+
+	return e ? e->key : UINT64_MAX;
+}
+
+void lanes_revive(struct lanes *ls)
+{
+	size_t at = 0;
+	struct lane *l;
+
+	while ((l = table_next(&ls->by_domain, &at))) {
+		if (!l->pace || !l->pace->dead_until_us)
+			continue;
+		l->pace->dead_until_us = 0;
+		heap_remove(&ls->wakes, &l->pace->wake);
+		arrange(ls, l);
+	}
+}
+
+struct run *lane_extract(struct lanes *ls, struct lane *l,
+			 bool (*wanted)(void *ctx, const struct run *r), void *ctx)
+{
+	struct run_queue out = {0};
+
+	for (unsigned w = 0; w < WEIGHTS; w++) {
+		struct run_queue stay = {0};
+		struct run *r;
+
+		while ((r = run_queue_take(&l->ready[w]))) {
+			bool leaves = wanted(ctx, r);
+
+			run_queue_add(leaves ? &out : &stay, r);
+			if (leaves)
+				ls->channels[l->channel].ready -= r->count;
+		}
+		l->ready[w] = stay;
+	}
+	arrange(ls, l);
+	return out.first;
 }
 
 struct span recipient_address(const struct run *r, const struct recipient *rc, struct buf *b)

@@ -51,6 +51,7 @@ void plan_control(struct plan *p, const struct control *c)
 		.memory = p->limits.memory ? p->limits.memory : PLAN_MEMORY,
 	};
 	schedule_init(&p->schedule, c);
+	lanes_limit(&p->lanes, destinations_new(c));
 	p->lanes.channels[CHANNEL_LOCAL].limit =
 		concurrency(c, "concurrencylocal", CONCURRENCY_LOCAL);
 	p->lanes.channels[CHANNEL_REMOTE].limit =
@@ -368,6 +369,7 @@ void plan_ready(struct plan *p)
  * on its way yet. */
 void plan_retry_all(struct plan *p)
 {
+	lanes_revive(&p->lanes);
 	due_all(&p->due);
 }
 
@@ -440,10 +442,77 @@ static void say_status(struct plan *p)
 		 l->running, l->limit, r->running, r->limit, p->draining ? " exitasap" : "");
 }
 
+static bool anything_is_ready(const struct plan *p)
+{
+	return p->lanes.channels[CHANNEL_LOCAL].ready > 0 ||
+	       p->lanes.channels[CHANNEL_REMOTE].ready > 0;
+}
+
+static bool run_is_dying(void *ctx, const struct run *r)
+{
+	return plan_is_dying(ctx, r->message);
+}
+
+/* All of the lane's that are too old, this message's among them: the queue is gone through
+ * once for them all.  r's message may be gone afterwards. */
+static void expire_lane(struct plan *p, struct lane *l)
+{
+	struct run *r = lane_extract(&p->lanes, l, run_is_dying, p), *next;
+
+	for (; r; r = next) {
+		next = r->next;
+		r->next = NULL;
+		run_give_up(p, r);
+	}
+}
+
+static struct run *ready_run(const struct message *m)
+{
+	for (struct run *r = m->runs; r; r = r->sibling)
+		if (r->state == RUN_READY)
+			return r;
+	return NULL;
+}
+
+/* What is ready but not begun, since its destination is dead, or allows less than there is,
+ * must not wait for ever: once in EXPIRY_LOOK_S all messages are looked at, some in each tick.
+ * The place in the book may shift between ticks; what is missed is found the next time. */
+static void expire(struct plan *p)
+{
+	struct expiry *e = &p->expiry;
+	struct message *m;
+	struct run *r;
+
+	if (!e->looking && clock_mono_us() >= e->next_us && anything_is_ready(p)) {
+		e->looking = true;
+		e->at = 0;
+	}
+	if (!e->looking)
+		return;
+	for (unsigned n = 0; n < EXPIRY_TICK_MAX; n++) {
+		m = book_next(&p->messages, &e->at);
+		if (!m) {
+			*e = (struct expiry){.next_us = clock_mono_us() +
+							EXPIRY_LOOK_S * 1000000ull};
+			return;
+		}
+		while (plan_is_dying(p, m) && (r = ready_run(m))) {
+			uint64_t id = m->id;
+
+			expire_lane(p, r->lane);
+			m = message_find(p, id);
+			if (!m)
+				break;
+		}
+	}
+}
+
 void plan_tick(struct plan *p)
 {
 	watch_clock(p);
+	lanes_wake(&p->lanes, clock_mono_us());
 	if (p->ready) {
+		expire(p);
 		take_due(p);
 		take_again(p);
 		dispatch(p);
@@ -486,6 +555,10 @@ int64_t plan_wait_ms(const struct plan *p)
 		return ms;
 	if (due != DUE_NEVER)
 		ms = until(due * 1000000ull, ms);
+	if (lanes_next_us(&p->lanes) != UINT64_MAX)
+		ms = until(lanes_next_us(&p->lanes), ms);
+	if (p->expiry.looking || anything_is_ready(p))
+		ms = until(p->expiry.looking ? 0 : p->expiry.next_us, ms);
 	if (heap_min(&p->again))
 		ms = until(heap_min(&p->again)->key, ms);
 	if (dispatch_may_start(p) && may_go_on(p))

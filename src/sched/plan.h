@@ -103,6 +103,15 @@ struct owed {                                     /* an outcome that is not dura
 	uint8_t         outcome;
 };
 
+/* Where the look for what is too old is; see expire() in plan.c. */
+struct expiry {
+	size_t   at;
+	uint64_t next_us;
+	bool     looking;
+};
+#define EXPIRY_LOOK_S   60
+#define EXPIRY_TICK_MAX 4096                      /* messages: far below a millisecond */
+
 struct plan_counts {
 	uint64_t delivered, deferred, failed, bounced, ended, lost_parts, damaged, owed_us_max;
 };
@@ -138,6 +147,7 @@ struct plan {
 	struct buf         address, address2, packed;     /* scratch */
 	int64_t            clock_offset_us;       /* wall - monotonic */
 	uint64_t           expiry_from_us;        /* monotonic: nothing is too old before */
+	struct expiry      expiry;
 	struct plan_counts counts;
 	bool               ready, draining;
 	/* plan_ready() builds what the journal holds */

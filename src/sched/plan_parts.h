@@ -35,7 +35,11 @@ bool intake_build(struct plan *p, struct load *l) must_use;
 
 /* dispatch.c */
 void     dispatch(struct plan *p);
+/* One line a recipient */
+void     log_start(struct plan *p, const struct job *j);
 bool     dispatch_may_start(const struct plan *p);
+/* Too old for one more try */
+bool     plan_is_dying(const struct plan *p, const struct message *m);
 /* Frees the job, not its run */
 void     dispatch_ended(struct plan *p, struct job *j, enum lane_news news);
 /* Wall time -> a second of the wheel */
@@ -54,6 +58,9 @@ struct result {
 };
 void outcome_owe(struct plan *p, struct message *m, const struct result *o);
 void outcomes_flush(struct plan *p);
+/* A run that nobody has, and that never will be tried: its recipients fail.  Its message may be
+ * gone afterwards. */
+void run_give_up(struct plan *p, struct run *r);
 bool outcomes_wait(const struct plan *p);             /* to be flushed */
 /* It was the oldest owed one */
 bool outcome_seen(struct plan *p, const struct record *r, const struct state_view *v);

@@ -12,6 +12,8 @@
 #define OWED_FIRST 256
 #define DYING_TEXT "I'm not going to try again; this message has been in the queue too long.\n"
 static_check(JOB_RCPTS_MAX <= UINT8_MAX);
+#define NEVER_TRIED_TEXT                                                                       \
+	"Sorry, this destination could not be reached or took no more mail. (#4.4.7)\n"
 #define MANGLED_TEXT "The delivery agent's report was mangled. (#4.3.0)\n"
 
 struct one { /* recipient of the job that ended */
@@ -354,6 +356,42 @@ static void end_job(struct plan *p, struct job *j, struct one *ones, uint32_t n,
 	if (spoilt)
 		retry_us = clock_wall_us() + AGENT_LOST_WAIT_S * 1000000ull;
 	run_wait(p, r, due_of_wall(p, retry_us));
+}
+
+/* As if a try had failed, so that log and journal tell the same of it as of any other. */
+static void give_up(struct plan *p, struct run *r)
+{
+	struct handle nobody = {0};
+	struct job j = {.run = r, .handle = &nobody, .dying = true};
+	struct one ones[JOB_RCPTS_MAX];
+	uint32_t n = r->count;
+
+	r->state = RUN_RUNNING;
+	j.first_delivery = deliveries_take(&p->jobs, n);
+	list_recipients(r, ones);
+	for (uint32_t i = 0; i < n; i++) {
+		ones[i].outcome = OUTCOME_DEFERRED;
+		ones[i].text = SPAN(NEVER_TRIED_TEXT);
+	}
+	log_start(p, &j);
+	decide(p, &j, ones, n);
+	tell(p, &j, ones, n);
+	sort_out(p, r, ones, n);
+	message_run_over(p, r);
+}
+
+void run_give_up(struct plan *p, struct run *r)
+{
+	struct message *m = r->message;
+
+	while (r->count > JOB_RCPTS_MAX) {
+		struct run *front = run_split(r, JOB_RCPTS_MAX);
+
+		message_split_run(p, m, front);
+		give_up(p, front);
+	}
+	give_up(p, r);
+	message_check_end(p, m);
 }
 
 bool plan_verdict(struct plan *p, uint32_t role, uint32_t index, const struct msg_verdict *v,

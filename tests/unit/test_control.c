@@ -388,6 +388,11 @@ static const struct {
 	{"relayclients", "10.0.0.0/40\n",
 	 "E control/relayclients:1: \"10.0.0.0/40\" is not NETWORK or NETWORK:SUFFIX (an IPv6 "
 	 "network in brackets)\n"},
+	{"destinations", "# c\na.b:5\n.x:::20\n:50:0.5:100\nd::1000000\n", ""},
+	{"destinations", "a.b\n",
+	 "E control/destinations:1: \"a.b\" is not DOMAIN:CONNECTIONS:RATE:RECIPIENTS (65535, 1000000, 100 at most)\n"},
+	{"destinations", "a.b:0\n",
+	 "E control/destinations:1: \"a.b:0\" is not DOMAIN:CONNECTIONS:RATE:RECIPIENTS (65535, 1000000, 100 at most)\n"},
 	{"retryschedule", "# none\n5m\n30\n7d\n", ""},
 	{"retryschedule", "5m\nsoon\n",
 	 "E control/retryschedule:2: \"soon\" is not a time from 1s to 7d (90, 20m, 6h, 2d)\n"},

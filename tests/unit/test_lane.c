@@ -1,13 +1,25 @@
 /* lane and run: whose turn it is, windows, and recipients packed. */
+#include "core/clock.h"
 #include "core/pool.h"
 #include "sched/lane.h"
 #include "tests/unit/mail_test.h"
 
+#define S 1000000ull
+
 static struct lanes ls;
+static uint64_t now;
+
+static void pass(uint64_t us)
+{
+	now += us;
+	clock_set(now, now);
+	lanes_wake(&ls, now);
+}
 
 static int setup(void **state)
 {
 	lanes_init(&ls);
+	pass(S);
 	ls.channels[CHANNEL_REMOTE].limit = ls.channels[CHANNEL_LOCAL].limit = 1000;
 	return 0;
 }
@@ -124,17 +136,136 @@ static void windows_grow_shrink_and_reopen(void **state)
 	assert_int_equal(start_all(r), 2); /* its place, and one more */
 	lane_ended(&ls, r->lane, LANE_SLOW);
 	assert_int_equal(start_all(r), 0);
+	assert_int_equal(r->lane->window, 5);
 	while (r->lane->running > 4)
-		lane_ended(&ls, r->lane, LANE_NOTHING);
+		lane_ended(&ls, r->lane, LANE_SLOW); /* they began before the first said so */
 	assert_int_equal(r->lane->window, 5);
 	assert_int_equal(start_all(r), 1);
-	lane_ended(&ls, r->lane, LANE_DEAD);
-	assert_int_equal(r->lane->window, 1);
+	while (r->lane->running > 1) /* after trouble: one more for a whole window */
+		lane_ended(&ls, r->lane, LANE_WELL);
+	assert_int_equal(r->lane->window, 5);
+	lane_ended(&ls, r->lane, LANE_WELL);
+	assert_int_equal(r->lane->window, 6);
+	assert_int_equal(start_all(r), 6);
 	while (r->lane->running > 0)
-		lane_ended(&ls, r->lane, LANE_NOTHING);
+		lane_ended(&ls, r->lane, LANE_SLOW);
+	assert_int_equal(r->lane->window, 3);
+	drop(r);
+}
+
+static void a_dead_site_is_looked_at_less_and_less_often(void **state)
+{
+	struct run *r = run_to("x@a.example", 1);
+	uint64_t wait = LANE_DEAD_FIRST_S * S;
+
+	lane_add(&ls, r, SMALL);
+	assert_int_equal(start_all(r), LANE_WINDOW_FIRST);
+	assert_int_equal(lanes_next_us(&ls), UINT64_MAX);
+	while (r->lane->running > 0)
+		lane_ended(&ls, r->lane, LANE_DEAD); /* all of them say the same one thing */
+	for (unsigned i = 0; i < 10; i++) {
+		assert_int_equal(lanes_next_us(&ls), now + wait);
+		pass(wait - 1);
+		assert_int_equal(start_all(r), 0);
+		pass(1);
+		assert_int_equal(start_all(r), 1);
+		lane_ended(&ls, r->lane, LANE_DEAD);
+		wait = 2 * wait > LANE_DEAD_MAX_S * S ? LANE_DEAD_MAX_S * S : 2 * wait;
+	}
+	assert_int_equal(wait, LANE_DEAD_MAX_S * S);
+	lanes_revive(&ls);
+	assert_int_equal(lanes_next_us(&ls), UINT64_MAX);
 	assert_int_equal(start_all(r), 1);
 	lane_ended(&ls, r->lane, LANE_WELL);
+	assert_int_equal(r->lane->window, 2);
+	assert_int_equal(start_all(r), 2);
+	lane_ended(&ls, r->lane, LANE_NOTHING);
+	lane_ended(&ls, r->lane, LANE_DEAD); /* anew: the shortest wait */
+	assert_int_equal(lanes_next_us(&ls), now + LANE_DEAD_FIRST_S * S);
 	drop(r);
+	assert_int_equal(lanes_next_us(&ls), UINT64_MAX);
+}
+
+static void limit_by(const char *file)
+{
+	struct control *c = control_new();
+
+	assert_true(control_set(c, SPAN("destinations"), span_str(file)));
+	lanes_limit(&ls, destinations_new(c));
+	control_free(c);
+}
+
+static void an_administrator_allows_less(void **state)
+{
+	struct run *r, *other;
+
+	limit_by("a.example:3\n.example:50:2:20\n");
+	r = run_to("x@a.example", 1);
+	lane_add(&ls, r, SMALL);
+	assert_int_equal(start_all(r), 3);
+	assert_int_equal(r->lane->rcpts_max, 0);
+	other = run_to("x@b.example", 1);
+	assert_int_equal(other->lane->rcpts_max, 20);
+	assert_int_equal(other->lane->allowed, 50);
+	limit_by("a.example:4\n"); /* HUP: what is there already, too */
+	assert_int_equal(start_all(r), 1);
+	assert_int_equal(other->lane->rcpts_max, 0);
+	limit_by("");
+	assert_int_equal(start_all(r), LANE_WINDOW_FIRST - 4);
+	while (r->lane->running > 0)
+		lane_ended(&ls, r->lane, LANE_NOTHING);
+	drop(r);
+	drop(other);
+}
+
+static void a_rate_spaces_deliveries(void **state)
+{
+	struct run *r;
+
+	limit_by(":100:0.5\n");
+	r = run_to("x@a.example", 1);
+	lane_add(&ls, r, SMALL);
+	for (unsigned i = 1; i <= 5; i++) {
+		assert_int_equal(start_all(r), 1);
+		assert_int_equal(r->lane->running, i);
+		assert_int_equal(lanes_next_us(&ls), now + 2 * S);
+		pass(2 * S - 1);
+		assert_int_equal(start_all(r), 0);
+		pass(1);
+	}
+	while (r->lane->running > 0)
+		lane_ended(&ls, r->lane, LANE_NOTHING);
+	pass(3600 * S); /* nothing is saved up */
+	assert_int_equal(start_all(r), 1);
+	lane_ended(&ls, r->lane, LANE_NOTHING);
+	drop(r);
+}
+
+static bool is_even(void *ctx, const struct run *r)
+{
+	return r->count % 2 == 0;
+}
+
+static void some_are_taken_out_of_the_middle(void **state)
+{
+	struct run *v[5], *out;
+	enum weight w;
+
+	for (unsigned i = 0; i < 5; i++) {
+		v[i] = run_to("x@a.example", i + 1);
+		lane_add(&ls, v[i], i == 3 ? HUGE : SMALL);
+	}
+	out = lane_extract(&ls, v[0]->lane, is_even, NULL);
+	assert_ptr_equal(out, v[1]);
+	assert_ptr_equal(out->next, v[3]);
+	assert_null(out->next->next);
+	assert_int_equal(ls.channels[CHANNEL_REMOTE].ready, 1 + 3 + 5);
+	assert_ptr_equal(channel_take(&ls, CHANNEL_REMOTE, &w), v[0]);
+	assert_ptr_equal(channel_take(&ls, CHANNEL_REMOTE, &w), v[2]);
+	assert_ptr_equal(channel_take(&ls, CHANNEL_REMOTE, &w), v[4]);
+	assert_null(channel_take(&ls, CHANNEL_REMOTE, &w));
+	for (unsigned i = 0; i < 5; i++)
+		drop(v[i]);
 }
 
 static void a_dead_site_leaves_the_others_alone(void **state)
@@ -150,6 +281,8 @@ static void a_dead_site_leaves_the_others_alone(void **state)
 	assert_ptr_equal(channel_take(&ls, CHANNEL_REMOTE, &w), good);
 	assert_null(channel_take(&ls, CHANNEL_REMOTE, &w));
 	lane_ended(&ls, dead->lane, LANE_NOTHING);
+	assert_null(channel_take(&ls, CHANNEL_REMOTE, &w));
+	pass(LANE_DEAD_FIRST_S * S);
 	assert_ptr_equal(channel_take(&ls, CHANNEL_REMOTE, &w), dead);
 	drop(dead);
 	drop(good);
@@ -214,6 +347,10 @@ int main(void)
 		TEST(a_huge_post_gets_its_share_and_no_more),
 		TEST(windows_grow_shrink_and_reopen),
 		TEST(a_dead_site_leaves_the_others_alone),
+		TEST(a_dead_site_is_looked_at_less_and_less_often),
+		TEST(an_administrator_allows_less),
+		TEST(a_rate_spaces_deliveries),
+		TEST(some_are_taken_out_of_the_middle),
 		TEST(the_channel_has_a_limit),
 		TEST(runs_split_and_shrink),
 	};

@@ -166,6 +166,37 @@ static void local_recipients_are_delivered_one_by_one(void **state)
 	assert_int_equal(f.deliveries_n, 15);
 }
 
+/* 250 recipients: in pieces of what one job carries; the bounce names each once. */
+static void what_never_gets_its_turn_fails_when_it_is_too_old(void **state)
+{
+	unsigned failed = 0;
+	const char *at;
+
+	fake_set(&f, "concurrencyremote", "0\n");
+	fake_set(&f, "queuelifetime", "100000\n");
+	fake_plan(&f);
+	fake_submit(&f, &(struct fake_msg){
+				.id = 64, .sender = "s@x.example", .domain = "one.example", .rcpts_n = 250});
+	fake_ready(&f, 10);
+	fake_advance(&f, 50000);
+	fake_submit(&f, &(struct fake_msg){
+				.id = 128, .sender = "s@x.example", .domain = "one.example", .rcpts_n = 1});
+	fake_settle(&f);
+	fake_advance(&f, 50001);
+	fake_settle(&f);
+	fake_settle(&f);
+	assert_int_equal(f.deliveries_n, 0);
+	assert_int_equal(f.plan.counts.failed, 250);
+	assert_int_equal(f.plan.recipients, 1);
+	assert_int_equal(f.bounces_n, 1);
+	assert_int_equal(f.bounces[0].b.id, 64);
+	assert_true(buf_add_byte(&f.log, '\0'));
+	for (at = f.log.p; (at = strstr(at, ": failure: Sorry,")); at++)
+		failed++;
+	assert_int_equal(failed, 250);
+	assert_int_equal(plan_wait_ms(&f.plan), EXPIRY_LOOK_S * 1000 - 2 * OUTCOME_DELAY_MS);
+}
+
 static void concurrency_zero_holds(void **state)
 {
 	fake_set(&f, "concurrencyremote", "0\n");
@@ -175,7 +206,7 @@ static void concurrency_zero_holds(void **state)
 	fake_ready(&f, 10);
 	assert_int_equal(f.deliveries_n, 1);
 	assert_int_equal(f.deliveries[0].role, ROLE_LSPAWN);
-	assert_int_equal(plan_wait_ms(&f.plan), -1);
+	assert_int_equal(plan_wait_ms(&f.plan), EXPIRY_LOOK_S * 1000); /* is it too old? */
 	fake_set(&f, "concurrencyremote", "300\n");
 	plan_control(&f.plan, f.control);
 	plan_tick(&f.plan);
@@ -890,6 +921,7 @@ int main(void)
 		TEST(recipients_of_a_destination_share_a_job),
 		TEST(a_large_run_is_cut_into_jobs),
 		TEST(local_recipients_are_delivered_one_by_one),
+		TEST(what_never_gets_its_turn_fails_when_it_is_too_old),
 		TEST(concurrency_zero_holds),
 		TEST(verp_is_applied_at_delivery),
 		TEST(virtual_domains_are_rewritten_when_loaded),

@@ -154,7 +154,13 @@ static void news_of_the_site_reach_its_lane(void **state)
 	assert_int_equal(l->window, LANE_WINDOW_FIRST + 1);
 	assert_true(fake_verdict(&f, &f.deliveries[1], slow, 1));
 	assert_int_equal(l->window, (LANE_WINDOW_FIRST + 1) / 2);
-	assert_true(fake_verdict(&f, &f.deliveries[2], dead, 1));
+	assert_true(fake_verdict(&f, &f.deliveries[2], dead, 1)); /* it began before that */
+	assert_int_equal(l->window, (LANE_WINDOW_FIRST + 1) / 2);
+	fake_submit(&f, &(struct fake_msg){
+				.id = 256, .sender = "s@x.example", .domain = "one.example", .rcpts_n = 1});
+	fake_settle(&f);
+	assert_int_equal(f.deliveries_n, 4);
+	assert_true(fake_verdict(&f, &f.deliveries[3], dead, 1));
 	assert_int_equal(l->window, 1);
 }
 
