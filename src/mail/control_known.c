@@ -74,6 +74,8 @@ const struct setting settings[] = {
 	OUR_INT("concurrencyperip", 1000, 0, M, "smtpd qmtpd"),
 	/* Milliseconds until an outcome must be durable: what a crash can deliver twice. */
 	OUR_INT("outcomedelay", 50, 0, 10000, "sched"),
+	/* Seconds from a message's first failure to its bounce; 0: when nothing is left to try. */
+	OUR_INT("bouncewait", 0, 0, 3650 * DAY, "sched"),
 	/* Waits between tries, one a line, the last one again and again; none: qmail's. */
 	OUR_LIST("retryschedule", "sched"),
 	/* Bytes the queue in memory may take, 0: a share of the machine's. */

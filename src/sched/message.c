@@ -2,6 +2,7 @@
  * taking one out costs the same however many there are. */
 #include "sched/plan_parts.h"
 
+#include "core/clock.h"
 #include "core/log.h"
 #include "core/pool.h"
 #include "mail/addr.h"
@@ -169,6 +170,16 @@ void message_run_over(struct plan *p, struct run *r)
 		sweep(p, m);
 }
 
+/* With bouncewait, what failed is told even if others are still being tried. */
+static void tell_in_time(struct plan *p, struct more *more)
+{
+	if (p->limits.bounce_wait_s == 0 || more->failed_n == 0 || more->tell ||
+	    heap_has(&more->again) || link_is_in(&more->notice))
+		return;
+	more->early = true;
+	heap_add(&p->again, &more->again, clock_mono_us() + p->limits.bounce_wait_s * 1000000);
+}
+
 void message_failed(struct plan *p, struct message *m, uint32_t number, struct span addr)
 {
 	struct more *more = message_more(p, m);
@@ -177,6 +188,7 @@ void message_failed(struct plan *p, struct message *m, uint32_t number, struct s
 	check(buf_add(&more->failed, span_of(&h, sizeof(h))) && buf_add(&more->failed, addr));
 	more->failed_n++;
 	p->bytes += sizeof(h) + addr.n;
+	tell_in_time(p, more);
 }
 
 void message_settle(struct plan *p, struct message *m, struct msg_range range)
@@ -201,13 +213,25 @@ void message_check_end(struct plan *p, struct message *m)
 {
 	struct more *more = m->more;
 
-	if (m->left > 0 ||
+	if (more && more->early && m->left == 0) {
+		more->early = false;
+		heap_remove(&p->again, &more->again);
+	}
+	if ((m->left > 0 && !(more && more->tell)) ||
 	    (more && (more->owed > 0 || link_is_in(&more->notice) || heap_has(&more->again)))) {
+		if (more && m->left > 0)
+			tell_in_time(p, more);
 		message_tidy(p, m);
 		return;
 	}
+	if (more)
+		more->tell = false;
 	if (more && more->failed_n > 0) {
 		notice_send(p, m);
+		return;
+	}
+	if (m->left > 0) {
+		message_tidy(p, m);
 		return;
 	}
 	log_line("end msg %" PRIu64, m->id);

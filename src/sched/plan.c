@@ -43,6 +43,7 @@ void plan_control(struct plan *p, const struct control *c)
 	p->limits = (struct plan_limits){
 		.lifetime_s = control_int(c, "queuelifetime", LIFETIME_S),
 		.outcome_delay_ms = control_int(c, "outcomedelay", OUTCOME_DELAY_MS),
+		.bounce_wait_s = control_setting(c, "bouncewait"),
 		.bounce_max = control_int(c, "bouncemaxbytes", BOUNCE_BYTES),
 		.bounce_from = keep_line(p, c, "bouncefrom", false, "MAILER-DAEMON"),
 		.bounce_host = keep_line(p, c, "bouncehost", true, "bouncehost"),
@@ -407,6 +408,8 @@ static void take_again(struct plan *p)
 		struct more *more = owner_of(e, struct more, again);
 
 		heap_remove(&p->again, e);
+		more->early = false;
+		more->tell = true;
 		message_check_end(p, more->message);
 	}
 }

@@ -63,6 +63,8 @@ struct plan_world {
 
 struct plan_limits {                              /* from control; strings live in plan.names */
 	uint64_t    lifetime_s, outcome_delay_ms, bounce_max;
+	/* From the first failure to its bounce, 0: when all recipients are settled */
+	uint64_t    bounce_wait_s;
 	struct span bounce_from, bounce_host, double_to, double_host;
 	/* Bytes the queue may take; bounds the credit */
 	uint64_t    memory;
@@ -72,6 +74,9 @@ struct more {                                     /* what only some messages nee
 	struct message   *message;
 	struct link       handles;
 	struct heap_entry again;                  /* when to try a bounce (once more) */
+	/* again is control/bouncewait, and not needed once nothing is left to try */
+	bool              early;
+	bool              tell;                   /* it has come: whatever is left to try */
 	/* struct failed_head and the address, packed */
 	struct buf        failed;
 	struct buf        texts;                  /* struct text_at */

@@ -452,6 +452,42 @@ static void failures_wait_for_the_last_recipient_and_share_a_bounce(void **state
 	assert_logged(&f, "bounce msg 64 qp 77\nend msg 64\nnew msg 128\n");
 }
 
+/* With bouncewait, one that is deferred for days holds up nobody's notice. */
+static void failures_do_not_wait_longer_than_asked(void **state)
+{
+	static const char *const rcpts[] = {"a@one.example", "b@two.example", "c@three.example"};
+
+	fake_set(&f, "bouncewait", "3600\n");
+	fake_plan(&f);
+	submit(64, "s@x.example", rcpts, 3);
+	fake_ready(&f, 10);
+	fake_answer(&f, 0, OUTCOME_FAILED, "no a\n");
+	fake_answer(&f, 1, OUTCOME_FAILED, "no b\n");
+	fake_answer(&f, 2, OUTCOME_DEFERRED, "busy\n");
+	fake_settle(&f);
+	fake_advance(&f, 3598);
+	fake_settle(&f);
+	assert_int_equal(f.bounces_n, 0);
+	fake_advance(&f, 2);
+	fake_settle(&f);
+	assert_int_equal(f.bounces_n, 1);
+	assert_int_equal(f.bounces[0].b.settles_n, 1); /* 0-1 */
+	fake_bounce_done(&f, 0, 128);
+	assert_logged(&f, "bounce msg 64 qp 77\n");
+	assert_false(fake_logged(&f, "end msg 64"));
+	/* The rest has its own notice, at once: nothing is left to try. */
+	plan_retry_all(&f.plan);
+	fake_settle(&f);
+	for (unsigned i = 3; i < f.deliveries_n; i++)
+		if (f.deliveries[i].d.id == 64)
+			fake_answer(&f, i, OUTCOME_FAILED, "no c\n");
+	fake_settle(&f);
+	assert_int_equal(f.bounces_n, 2);
+	assert_int_equal(f.bounces[1].b.settles_n, 1);
+	fake_bounce_done(&f, 1, 192);
+	assert_logged(&f, "end msg 64\n");
+}
+
 static void a_refused_bounce_is_made_again(void **state)
 {
 	fake_plan(&f);
@@ -934,6 +970,7 @@ int main(void)
 		TEST(a_jump_of_the_wall_clock_suspends_expiry),
 		TEST(the_clock_back_delays_nothing_for_long),
 		TEST(failures_wait_for_the_last_recipient_and_share_a_bounce),
+		TEST(failures_do_not_wait_longer_than_asked),
 		TEST(a_refused_bounce_is_made_again),
 		TEST(a_bounce_seen_in_the_feed_is_not_made_again),
 		TEST(a_bounce_of_the_last_sched_is_waited_for),
