@@ -581,6 +581,8 @@ struct journald *journald_new(const struct journald_options *o, struct buf *why,
 		.shard = o->shard,
 		.segment_size = o->segment_size,
 		.ring_size = o->ring_size,
+		.pool = o->pool,
+		.reserve = o->reserve,
 	};
 	list_init(&j->peers);
 	pool_init(&j->entries, sizeof(struct entry), ENTRIES_MAX);
@@ -593,6 +595,7 @@ struct journald *journald_new(const struct journald_options *o, struct buf *why,
 	}
 	store_init(&j->store, o->loop, &j->in.ring, o->shard, look_at_admission, j);
 	j->store.commit = j->in.commit;
+	j->store.latched = o->latched;
 	j->store.epoch = commit_epoch(j->in.commit);
 	j->dict = dict_for(o->dict, j->in.segment_size);
 	dict_begin_with(j->in.commit, j->dict);

@@ -29,6 +29,8 @@ struct journald_options {
 	uint64_t     segment_size, ring_size; /* an old journal keeps its own */
 	uint32_t     shard, alias_uid;            /* alias_uid: see door.h */
 	int          zstd_level;                  /* for run/submit */
+	uint32_t     pool, reserve;               /* segments; see commit.h */
+	bool         latched;                     /* no new mail until CONTROL comes */
 	struct dict  dict;                        /* for all mail; number 0: none */
 	void       (*drained)(void *ctx);         /* after journald_drain(), once */
 	void        *ctx;

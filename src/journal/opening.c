@@ -104,11 +104,17 @@ static void note_how(const struct opening *o, bool direct, const char *why_not)
 	         no_ring ? "uring" : NULL, no_ring, NULL);
 }
 
-static bool begin(struct opening *o, const struct journal_end *end,
+static bool begin(struct opening *o, const struct journal_end *end, enum recovered recovered,
 		  const struct commit_calls *calls, void *ctx, struct buf *why)
 {
 	const char *why_not = "refused";
-	struct commit_options how = {.segment_size = o->segment_size, .shard = o->shard};
+	struct commit_options how = {
+		.segment_size = o->segment_size,
+		.shard = o->shard,
+		.pool = o->pool,
+		.reserve = o->reserve,
+		.careful = recovered == RECOVERED_DAMAGED,
+	};
 	int         error = ring_make(&o->ring, o->ring_size, o->segment_size);
 
 	if (error)
@@ -137,7 +143,7 @@ bool opening_run(struct opening *o, const struct commit_calls *calls, void *ctx,
 	ok = lock(o->disk, why) && recover(o, &end, &how, why);
 	if (ok) {
 		o->for_good = false;
-		ok = begin(o, &end, calls, ctx, why);
+		ok = begin(o, &end, how, calls, ctx, why);
 	}
 	if (ok)
 		atomic_store(&o->ring.head->damaged, is_damaged(how));

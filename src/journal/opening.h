@@ -10,6 +10,7 @@ struct opening {
 	struct disk   *disk;
 	uint32_t       shard;
 	uint64_t       segment_size, ring_size;   /* asked for; after opening: what it is */
+	uint32_t       pool, reserve;             /* segments; see commit.h */
 
 	struct ring    ring;
 	struct commit *commit;

@@ -76,6 +76,7 @@ static void take_home(struct role *r, const struct msg_home *m, struct span path
 	r->home = mem_new(path.n + 1);
 	memcpy(r->home, path.p, path.n);
 	r->privileged = m->privileged;
+	r->latched = m->latched;
 	r->shard = m->shard;
 	r->index = m->index;
 	r->count = m->count;

@@ -20,6 +20,7 @@
 #include "mail/msg.h"
 
 #define ROLE_START_FD      3
+#define ROLE_EXIT_WRITE    112 /* journald's when a write to the journal failed */
 #define ROLE_PEERS_MAX     64
 #define ROLE_LISTENERS_MAX 64 /* lines of smtplisten and qmtplisten together */
 
@@ -44,6 +45,7 @@ struct role {
 	struct control      *control;
 	char                *home;
 	bool                 privileged;          /* started by root: separate users */
+	bool                 latched;             /* journald: no new mail (struct msg_home) */
 	uint32_t             shard, index, count;
 	struct role_peer     peers[ROLE_PEERS_MAX];
 	unsigned             peers_n;

@@ -25,6 +25,9 @@
 #define RESTART_MS_MIN  100
 #define RESTART_MS_MAX  10000
 #define RESTART_CALM_MS 30000
+/* Two failed writes of journald within this time: the disk is not well.  Restarting goes on, for
+ * deliveries; new mail is refused until an administrator has looked (HUP). */
+#define LATCH_MS 60000
 /* At a stop, for what clients are in the middle of: timeoutsmtpd alone would let one of them
  * hold it for 20 minutes. */
 #define STOP_FRONT_MS   5000
@@ -55,6 +58,8 @@ struct start {
 	int home_fd, run_fd, submit_fd, control_fd, counters_fd;
 	struct counters *counters;
 	bool privileged, accepting;
+	bool latched;
+	uint64_t write_failed_ms; /* the last time; 0: never */
 	enum stopping stopping;
 	struct timer front_end; /* of their time */
 	int exit_code;
@@ -280,7 +285,8 @@ static bool tell_everything(struct child *c, int sock)
 	struct start *st = c->st;
 	struct msg_home home = {.privileged = st->privileged,
 				.index = c->index,
-				.count = role_procs(c->spec, st->control)};
+				.count = role_procs(c->spec, st->control),
+				.latched = st->latched};
 
 	if (!wire_write_now(sock, MSG_HOME, &home, sizeof home, span_str(st->home), -1) ||
 	    !tell_control(st, sock) || !tell_listeners(st, sock, c->spec))
@@ -506,8 +512,23 @@ static void log_death(const struct child *c, int status)
 	log_note("child", c->name, "event", "ended", "how", how, NULL);
 }
 
+static void note_failed_write(struct start *st)
+{
+	uint64_t now = clock_mono_ms();
+
+	if (!st->latched && st->write_failed_ms && now - st->write_failed_ms <= LATCH_MS) {
+		st->latched = true;
+		log_note("journal", "writes fail", "event", "new mail is refused", "do",
+			 "look at the disk, then HUP", NULL);
+	}
+	st->write_failed_ms = now;
+}
+
 static void on_death(struct start *st, struct child *c, int status)
 {
+	if (c->spec->kind == ROLE_JOURNALD && WIFEXITED(status) &&
+	    WEXITSTATUS(status) == ROLE_EXIT_WRITE)
+		note_failed_write(st);
 	c->pid = 0;
 	c->state = CHILD_NONE;
 	if (c->wired)
@@ -582,6 +603,8 @@ static void on_hup(struct start *st)
 				     : span_str(st->stopping ? "stopping" : "not up yet")));
 		return;
 	}
+	st->latched = false; /* journald hears it from CONTROL */
+	st->write_failed_ms = 0;
 	for (unsigned i = 0; i < st->children_n; i++)
 		if (st->children[i].wired && !st->children[i].spec->front)
 			retell(&st->children[i]);
