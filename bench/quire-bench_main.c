@@ -12,6 +12,9 @@ static const struct {
 } verbs[] = {
 	{"inject", "send mail by SMTP or QMTP as fast as it is taken, and measure the answers",
 	 bench_inject},
+	{"journal", "put mail into a journal made for it, and measure that and the disk",
+	 bench_journal},
+	{"pack", "compress mail by levels and dictionaries, and compare", bench_pack},
 	{"sink", "take mail by SMTP and QMTP and throw it away, counted", bench_sink},
 };
 
