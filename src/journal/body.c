@@ -6,8 +6,11 @@
  * to copy_max; SUBMIT.
  *
  * What goes wrong:
- *   a record is damaged or gone     BODYFAIL, and one line with position and id; of a message
+ *   a record is damaged or gone     looked at again; then BODYFAIL with the reason to the agent and to
+ *                                   sched, and one line with position and id; of a message
  *                                   to be returned, what can be read is returned
+ *   a segment is given up           RETIRE says where its MSGs are now; who holds their old places
+ *                                   looks them up again, then RETIRED is said to journald
  *   an agent is lost                its handles wait for the next one, or for sched's CLOSE
  *   sched is lost                   every handle is dropped; bounces go on, BOUNCED is not sent
  *   journald is lost                reading goes on (the ring stays mapped); open bounces get
@@ -67,6 +70,7 @@ struct bounce {
 	uint32_t          next;
 	char             *kept;                   /* settles[], sender, recipient */
 	uint16_t          settles_n, sender_n, rcpt_n;
+	bool              bare;
 };
 
 struct body {
@@ -108,13 +112,37 @@ static const struct client_feed feed_calls = { .feed = on_feed, .bell = on_bell 
 
 /* ---- open bodies */
 
-static void say_fail(struct open *o)
+static enum body_why why_of(enum read_result r)
 {
-	struct msg_close m = {
-		.role = o->agent->role, .index = o->agent->index, .handle = o->handle};
+	return r == READ_DAMAGE ? BODY_DAMAGED : r == READ_GONE ? BODY_GONE : BODY_LATER;
+}
+
+/* sched hears it first, as the agent's verdict follows on it. */
+static void say_fail(struct open *o, enum body_why why)
+{
+	struct msg_close m = {.role = o->agent->role,
+			      .index = o->agent->index,
+			      .handle = o->handle,
+			      .why = why};
+	struct end      *sched = o->agent->end->body->sched;
 
 	o->failed = true;
+	if (sched)
+		wire_send(&sched->wire, MSG_BODYFAIL, &m, sizeof(m), SPAN_NONE);
 	wire_send(&o->agent->end->wire, MSG_BODYFAIL, &m, sizeof(m), SPAN_NONE);
+}
+
+/* What looks damaged is looked at twice. */
+static bool get_part(struct body *b, const struct located *m, uint32_t number, struct span *ret)
+{
+	return fetch_part(&b->fetch, m, number, ret) ||
+	       (b->fetch.why == READ_DAMAGE && fetch_part(&b->fetch, m, number, ret));
+}
+
+static bool locate(struct body *b, struct located *m)
+{
+	return fetch_locate(&b->fetch, m) ||
+	       (b->fetch.why == READ_DAMAGE && fetch_locate(&b->fetch, m));
 }
 
 static void send_part(struct body *b, struct open *o)
@@ -125,8 +153,8 @@ static void send_part(struct body *b, struct open *o)
 				 .size = o->message.size};
 	struct span         raw = SPAN_NONE;
 
-	if (o->next < o->message.parts && !fetch_part(&b->fetch, &o->message, o->next, &raw)) {
-		say_fail(o);
+	if (o->next < o->message.parts && !get_part(b, &o->message, o->next, &raw)) {
+		say_fail(o, why_of(b->fetch.why));
 		return;
 	}
 	o->next++;
@@ -139,7 +167,7 @@ static bool write_parts(struct body *b, const struct located *m, int fd)
 	struct span raw;
 
 	for (uint32_t i = 0; i < m->parts; i++) {
-		if (!fetch_part(&b->fetch, m, i, &raw))
+		if (!get_part(b, m, i, &raw))
 			return false;
 		size += raw.n;
 		while (raw.n > 0) {
@@ -154,9 +182,11 @@ static bool write_parts(struct body *b, const struct located *m, int fd)
 			raw = span_from(raw, (size_t)n);
 		}
 	}
-	if (size != m->size)
-		fetch_note(m, m->pos, "size");
-	return size == m->size;
+	if (size == m->size)
+		return true;
+	b->fetch.why = READ_DAMAGE;
+	fetch_note(m, m->pos, "size");
+	return false;
 }
 
 /* -1: can't be had. */
@@ -164,6 +194,7 @@ static int make_file(struct body *b, const struct located *m)
 {
 	int fd = memfd_create("quire-body", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
+	b->fetch.why = READ_ERROR;                /* if nothing else is said */
 	if (fd < 0) {
 		fetch_note(m, m->pos, "no memfd");
 		return -1;
@@ -183,7 +214,7 @@ static void send_file(struct body *b, struct open *o)
 	int                 fd = make_file(b, &o->message);
 
 	if (fd < 0) {
-		say_fail(o);
+		say_fail(o, why_of(b->fetch.why));
 		return;
 	}
 	o->next++;
@@ -196,10 +227,10 @@ static void serve(struct body *b, struct agent *a)
 	       !list_is_empty(&a->todo)) {
 		struct open *o = owner_of(list_first(&a->todo), struct open, todo);
 
-		if (!o->message.looked)
-			o->failed = !fetch_locate(&b->fetch, &o->message);
-		if (o->failed)
-			say_fail(o);
+		if (!o->message.looked && !locate(b, &o->message))
+			say_fail(o, why_of(b->fetch.why));
+		else if (o->failed)
+			say_fail(o, BODY_LATER);
 		else if (o->how == OPEN_FILE)
 			send_file(b, o);
 		else
@@ -334,6 +365,95 @@ static void on_want(struct wire *w, struct wire_in *in)
 	want(e->body, o, m->number);
 }
 
+/* ---- positions that have moved */
+
+static int by_id(const void *a, const void *b)
+{
+	uint64_t ia = ((const struct msg_moved *)a)->id, ib = ((const struct msg_moved *)b)->id;
+
+	return ia < ib ? -1 : ia > ib;
+}
+
+struct moves { struct msg_moved *v; size_t n; };
+
+/* NULL: it is where it was. */
+static const struct msg_moved *move_of(const struct moves *m, const struct located *l)
+{
+	size_t low = 0, high = m->n;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (m->v[mid].id < l->id)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	for (; low < m->n && m->v[low].id == l->id; low++)
+		if (m->v[low].from == l->pos)
+			return &m->v[low];
+	return NULL;
+}
+
+/* Its parts have moved with it: looked up again, as a WANT may come for any of them.  false: it
+ * can't be found there. */
+static bool follow(struct body *b, const struct moves *m, struct located *l)
+{
+	const struct msg_moved *to = move_of(m, l);
+	uint64_t id = l->id;
+	bool     looked = l->looked;
+
+	if (!to)
+		return true;
+	located_fini(l);
+	located_init(l, id, to->to);
+	return !looked || !fetch_is_ready(&b->fetch) || fetch_locate(&b->fetch, l);
+}
+
+static void follow_opens(struct body *b, const struct moves *m, struct agent *a)
+{
+	size_t       at = 0;
+	uint64_t     handle;
+	struct open *o;
+
+	while ((o = map_next(&a->opens, &at, &handle))) {
+		if (o->failed || follow(b, m, &o->message))
+			continue;
+		o->failed = true;                 /* said when its turn comes */
+		if (!link_is_in(&o->todo))
+			list_add_end(&a->todo, &o->todo);
+	}
+	serve(b, a);
+}
+
+static void follow_all(struct body *b, struct span moved)
+{
+	struct moves m = {.v = mem_new(moved.n + 1), .n = moved.n / sizeof(*m.v)};
+
+	if (moved.n > 0)
+		memcpy(m.v, moved.p, m.n * sizeof(*m.v));
+	qsort(m.v, m.n, sizeof(*m.v), by_id);
+	for (unsigned i = 0; i < b->agents_n; i++)
+		follow_opens(b, &m, &b->agents[i]);
+	list_each(&b->making, l)
+		(void)follow(b, &m, &owner_of(l, struct bounce, link)->message);
+	mem_free(m.v);
+}
+
+static void on_retire(struct wire *w, struct wire_in *in)
+{
+	const struct msg_retire *m = in->body;
+	struct msg_retired       done = {.segment = m->segment, .serial = m->serial};
+	struct body             *b = end_of(w)->body;
+
+	if (!is_current_sched(w))
+		return;
+	if (in->tail.n > 0)
+		follow_all(b, in->tail);
+	if (m->part == RETIRE_LAST)
+		client_say(b->client, MSG_RETIRED, &done, sizeof(done));
+}
+
 /* ---- bounces */
 
 static void say_bounced(struct body *b, uint64_t parent, enum stored verdict, uint64_t id)
@@ -373,7 +493,7 @@ static bool copy_part(struct bounce *bo)
 	struct span     bytes;
 	uint64_t        left = bo->copy_max ? bo->copy_max - bo->copied : UINT64_MAX;
 
-	if (!bo->message.looked && !fetch_locate(&b->fetch, &bo->message))
+	if (bo->bare || (!bo->message.looked && !fetch_locate(&b->fetch, &bo->message)))
 		return false;                     /* the text alone */
 	if (bo->next >= bo->message.parts || left == 0)
 		return false;
@@ -470,6 +590,7 @@ static void on_bounce(struct wire *w, struct wire_in *in)
 	}
 	bo->body = b;
 	bo->copy_max = m->copy_max;
+	bo->bare = m->bare != 0;
 	bo->settles_n = m->settles_n;
 	bo->sender_n = m->sender_n;
 	bo->rcpt_n = m->rcpt_n;
@@ -493,6 +614,7 @@ static const struct wire_handler sched_handlers[] = {
 	{ MSG_OPEN,   sizeof(struct msg_open),   false, false, on_open },
 	{ MSG_CLOSE,  sizeof(struct msg_close),  false, false, on_close },
 	{ MSG_BOUNCE, sizeof(struct msg_bounce), true,  false, on_bounce },
+	{ MSG_RETIRE, sizeof(struct msg_retire), true,  false, on_retire },
 };
 static const struct wire_handler agent_handlers[] = {
 	{ MSG_WANT, sizeof(struct msg_want), false, false, on_want },

@@ -140,6 +140,12 @@ bool client_takes_dict(const struct client *c, uint32_t number)
 	return number == 0 || (c->up && c->up->dict == number);
 }
 
+void client_say(struct client *c, uint16_t type, const void *body, size_t n)
+{
+	if (c->up)
+		wire_send(&c->up->wire, type, body, n, SPAN_NONE);
+}
+
 bool client_full(const struct client *c)
 {
 	return c->up && wire_full(&c->up->wire);

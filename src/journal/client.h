@@ -44,6 +44,8 @@ void           client_on_admission(struct client *c, void (*told)(void *ctx), vo
 void           client_on_room(struct client *c, void (*room)(void *ctx), void *ctx);
 /* Whether a frame that needs this dictionary may be submitted as it is (0: none). */
 bool           client_takes_dict(const struct client *c, uint32_t number);
+/* One message more to journald, if it is there. */
+void           client_say(struct client *c, uint16_t type, const void *body, size_t n);
 bool           client_full(const struct client *c);       /* stop feeding bodies until room() */
 /* body only, whose wire to journald carries the feed, too.  The descriptors are the callee's. */
 struct client_feed {

@@ -101,6 +101,7 @@ bool fetch_locate(struct fetch *f, struct located *l)
 	enum read_result r = reader_at(f->reader, l->pos, REC_MSG, l->id, 0, &rec);
 
 	l->looked = true;
+	f->why = r == READ_OK ? READ_DAMAGE : r;
 	if (r != READ_OK || !msg_view(&rec.head, rec.body, &v)) {
 		fetch_note(l, l->pos, why_not(r));
 		return false;
@@ -131,12 +132,23 @@ bool fetch_frame(struct fetch *f, const struct located *l, uint32_t number,
 
 	check(number < l->parts);
 	if (r != READ_OK) {
+		f->why = r;
 		fetch_note(l, pos, why_not(r));
 		return false;
 	}
 	memcpy(ret, rec.body.p, sizeof(*ret));    /* rec_ok() has seen that it is there */
 	*ret_frame = span_from(rec.body, sizeof(*ret));
 	return true;
+}
+
+/* Out of the segment in which the frame lies.  Where it can't be had, unpacking says so. */
+static void learn_dict(struct fetch *f, uint64_t pos, uint32_t number)
+{
+	struct record rec;
+
+	if (reader_dict(f->reader, pos, number, &rec) == READ_OK &&
+	    dict_number(rec.body) == number)
+		zip_add_dict(f->zip, number, rec.body, false);
 }
 
 bool fetch_part(struct fetch *f, const struct located *l, uint32_t number, struct span *ret)
@@ -146,8 +158,14 @@ bool fetch_part(struct fetch *f, const struct located *l, uint32_t number, struc
 
 	if (!fetch_frame(f, l, number, &h, &frame))
 		return false;
+	if (h.dict && !zip_has_dict(f->zip, h.dict)) {
+		learn_dict(f, place_of(l, number), h.dict);
+		if (!fetch_frame(f, l, number, &h, &frame)) /* its span is gone */
+			return false;
+	}
 	if (h.raw_n > BODY_PART_MAX ||
 	    !zip_unpack(f->zip, h.codec, h.dict, frame, h.raw_hash, f->raw, h.raw_n)) {
+		f->why = READ_DAMAGE;
 		fetch_note(l, place_of(l, number), "frame");
 		return false;
 	}

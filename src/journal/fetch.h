@@ -16,6 +16,7 @@ struct fetch {
 	struct reader *reader;                    /* NULL: no feed yet */
 	struct zip    *zip;
 	char          *raw;                       /* BODY_PART_MAX bytes: the part at hand */
+	enum read_result why;                     /* of the last failure; READ_DAMAGE: a bad frame, too */
 };
 void fetch_init(struct fetch *f, struct disk *d, uint32_t shard);
 void fetch_fini(struct fetch *f);

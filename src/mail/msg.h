@@ -90,7 +90,8 @@ enum msg_type {
 	/* body -> remote */
 	/* struct msg_partdata tail: raw bytes.  Part 0 comes unasked, others by WANT */
 	MSG_PARTDATA,
-	/* struct msg_close   body can't be read: defer its jobs; also body -> lspawn */
+	/* struct msg_close   body can't be read, and why: defer its jobs; also body -> lspawn, and first of
+	 * all body -> sched, which makes failures of them where the journal is damaged */
 	MSG_BODYFAIL,
 	/* remote -> body */
 	MSG_WANT,         /* struct msg_want    the credit: one more part */
@@ -174,14 +175,17 @@ struct msg_retired { uint64_t segment; uint32_t serial, pad; };
 
 enum open_how { OPEN_PARTS /* PARTDATA, for remote */, OPEN_FILE /* BODYFILE, for lspawn */ };
 struct msg_open   { uint32_t role, index, handle, how; uint64_t id, pos; };
-struct msg_close  { uint32_t role, index, handle, pad; };
+/* DAMAGED: looked at twice, the bytes are bad.  GONE: nothing is there; may pass, counts the second time */
+enum body_why { BODY_LATER, BODY_DAMAGED, BODY_GONE };
+struct msg_close  { uint32_t role, index, handle, why /* of a BODYFAIL */; };
 struct msg_bounce {
 	uint64_t id, pos;                         /* the failed message */
 	/* at most so many bytes of it are copied; 0: all */
 	uint64_t copy_max;
 	uint16_t rcpt_n, settles_n;
 	uint32_t text_n;
-	uint16_t sender_n, pad[3];                /* "" or "#@[]"; comes first in the tail */
+	uint16_t sender_n;                        /* "" or "#@[]"; comes first in the tail */
+	uint16_t bare, pad[2];                    /* bare: nothing of it is copied */
 };
 struct msg_bounced  { uint64_t parent, id; uint32_t verdict /* enum stored */, pid; };
 struct msg_partdata { uint32_t handle, number, of, pad; uint64_t size; };

@@ -208,6 +208,29 @@ bool plan_agent(struct plan *p, uint32_t role, uint32_t index, uint32_t slots)
 	return true;
 }
 
+void plan_body_failed(struct plan *p, uint32_t body, const struct msg_close *m)
+{
+	struct agent *a = agent_of(&p->jobs, m->role, m->index);
+	uint64_t damage = m->why == BODY_DAMAGED ? DAMAGE_SURE : m->why == BODY_GONE ? 1 : 0;
+
+	if (!a || damage == 0)
+		return;
+	list_each(&a->jobs, l)
+	{
+		struct job *j = owner_of(l, struct job, link);
+		struct message *msg = j->run->message;
+
+		if (j->handle->number != m->handle || j->handle->body != body)
+			continue;
+		damage += msg->damage;
+		msg->damage = damage < DAMAGE_SURE ? damage : DAMAGE_SURE;
+		log_line("msg %" PRIu64 ": %s", msg->id,
+			 msg->damage == DAMAGE_SURE ? "damaged in the journal" :
+						      "not found in the journal");
+		return;                           /* the others are of the same message */
+	}
+}
+
 static void notices_lost(struct plan *p, uint32_t body)
 {
 	list_each_safe(&p->notices, l)

@@ -177,10 +177,40 @@ static void discard(struct plan *p, struct message *m)
 	buf_free(&ranges);
 }
 
+/* Also when sched was started anew since then: the last text says it. */
+static bool is_damaged(struct plan *p, const struct message *m)
+{
+	struct text_at at;
+	struct record r;
+	struct state_view v;
+
+	if (m->damage == DAMAGE_SURE)
+		return true;
+	if (m->more->texts.n < sizeof(at))
+		return false;
+	memcpy(&at, m->more->texts.p + m->more->texts.n - sizeof(at), sizeof(at));
+	return p->world->read(p->world->ctx, at.pos, REC_STATE, m->id, at.number, &r) ==
+		       READ_OK &&
+	       state_view(&r.head, r.body, &v) && span_eq(v.text, SPAN(DAMAGED_TEXT));
+}
+
+/* Not to the sender, who can do nothing about it. */
+static void to_administrator(struct plan *p, struct bounce *bo, struct span *from_sender)
+{
+	bool dbl;
+
+	check(bounce_addresses(SPAN_NONE, p->limits.double_to, p->limits.double_host,
+			       &p->address2, &bo->to, from_sender, &dbl));
+	bo->dbl = false; /* it says what happened in the words of an ordinary one */
+}
+
 static void send_notice(struct plan *p, struct message *m, uint32_t body, struct bounce *bo,
 			struct span from_sender)
 {
-	struct msg_bounce msg = {.id = m->id, .pos = m->pos, .copy_max = p->limits.bounce_max};
+	struct msg_bounce msg = {.id = m->id,
+				 .pos = m->pos,
+				 .copy_max = p->limits.bounce_max,
+				 .bare = is_damaged(p, m)};
 	struct picks ps;
 	struct buf text, tail;
 
@@ -189,7 +219,7 @@ static void send_notice(struct plan *p, struct message *m, uint32_t body, struct
 	pick_all(m->more, &ps);
 	check(bounce_head(&text, bo));
 	tell_all(p, m, &ps, &text);
-	check(bounce_tail(&text, bo));
+	check(msg.bare || bounce_tail(&text, bo));
 	check(buf_add(&tail, from_sender) && buf_add(&tail, bo->to));
 	msg.settles_n = add_ranges(&ps, false, &tail);
 	check(buf_add(&tail, buf_span(&text)));
@@ -220,6 +250,8 @@ void notice_send(struct plan *p, struct message *m)
 		discard(p, m);
 		return;
 	}
+	if (is_damaged(p, m))
+		to_administrator(p, &bo, &from_sender);
 	if (p->replaying) {
 		notice_later(p, m, BOUNCE_REPLAY_S);
 		return;

@@ -91,7 +91,8 @@ struct failed_head { uint32_t number; uint16_t n; uint8_t settled, pad; };
 
 struct message {
 	uint64_t     id, pos;                     /* where its MSG is */
-	uint64_t     size : 46, huge : 1, verp : 1, sender_n : 16;
+	/* damage: how surely its body is lost; DAMAGE_SURE: its recipients fail */
+	uint64_t     size : 44, damage : 2, huge : 1, verp : 1, sender_n : 16;
 	struct run  *runs;                        /* those that are OVER too, until swept */
 	struct more *more;                        /* NULL: none of it */
 	uint32_t     birth;                       /* seconds, wall */
@@ -99,6 +100,8 @@ struct message {
 	uint32_t     runs_n, runs_over;
 	char         sender[];
 };
+
+#define DAMAGE_SURE 2
 
 struct owed {                                     /* an outcome that is not durable yet */
 	uint64_t        id, at_us;                /* at_us is unique in this process */
@@ -175,6 +178,8 @@ void plan_journal(struct plan *p, bool there);
 /* Records have copies elsewhere (sched/retire.h). */
 void plan_moved(struct plan *p, const struct msg_moved *v, size_t n);
 void plan_room(struct plan *p, bool dispatch);
+/* The body of a handle can't be read: enum body_why. */
+void plan_body_failed(struct plan *p, uint32_t body, const struct msg_close *m);
 /* An agent came (slots > 0), or is lost (0): its jobs are tried again soon. */
 /* False: no such agent */
 bool plan_agent(struct plan *p, uint32_t role, uint32_t index, uint32_t slots) must_use;

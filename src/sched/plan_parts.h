@@ -65,6 +65,10 @@ bool outcomes_wait(const struct plan *p);             /* to be flushed */
 /* It was the oldest owed one */
 bool outcome_seen(struct plan *p, const struct record *r, const struct state_view *v);
 
+/* What is said of recipients whose message can't be read; the notice goes to the administrator,
+ * as the sender can do nothing about it. */
+#define DAMAGED_TEXT "This message was damaged in the journal and can't be delivered. (#5.3.0)\n"
+
 /* notice.c */
 /* All that failed and fits; or settles it at once */
 void notice_send(struct plan *p, struct message *m);

@@ -368,6 +368,13 @@ static void on_bounced(struct wire *w, struct wire_in *in)
 	wake(p->sched);
 }
 
+static void on_bodyfail(struct wire *w, struct wire_in *in)
+{
+	struct peer *p = w->ctx;
+
+	plan_body_failed(&p->sched->plan, p->index, in->body);
+}
+
 static void on_agent(struct wire *w, struct wire_in *in)
 {
 	const struct msg_agent *a = in->body;
@@ -399,6 +406,7 @@ static const struct wire_handler from_journald[] = {
 };
 static const struct wire_handler from_body[] = {
 	{.type = MSG_BOUNCED, .body_n = sizeof(struct msg_bounced), .on = on_bounced},
+	{.type = MSG_BODYFAIL, .body_n = sizeof(struct msg_close), .on = on_bodyfail},
 };
 static const struct wire_handler from_agent[] = {
 	{.type = MSG_AGENT, .body_n = sizeof(struct msg_agent), .on = on_agent},

@@ -306,6 +306,10 @@ static void decide(struct plan *p, const struct job *j, struct one *ones, uint32
 			o->outcome = OUTCOME_DEFERRED;
 			o->text = SPAN(MANGLED_TEXT);
 		}
+		if (o->outcome == OUTCOME_DEFERRED && j->run->message->damage == DAMAGE_SURE) {
+			o->outcome = OUTCOME_FAILED;
+			o->text = SPAN(DAMAGED_TEXT);
+		}
 		o->aged = o->outcome == OUTCOME_DEFERRED && j->dying;
 		if (o->aged)
 			o->outcome = OUTCOME_FAILED;
