@@ -5,6 +5,7 @@
 #include "core/log.h"
 #include "core/sandbox.h"
 #include "journal/door.h"
+#include "journal/store.h"
 
 #include <pwd.h>
 #include <stdio.h>
@@ -23,8 +24,15 @@ static void on_role_drain(struct role *r)
 	journald_drain(r->ctx);
 }
 
+/* A HUP: an administrator has looked. */
+static void on_role_control(struct role *r)
+{
+	store_latch(journald_store(r->ctx), false);
+}
+
 static const struct role_calls role_calls = {
 	.peer = on_role_peer,
+	.control = on_role_control,
 	.drain = on_role_drain,
 };
 
