@@ -23,6 +23,7 @@
 #define ABANDONED_MAX (1u << 20)
 #define INDEX_AGE_MS  10000
 #define INDEX_LIVE    4 /* a quarter of it must live to be worth an index */
+#define ASKED_SWITCHES 2
 #define FAILED_MS     60000 /* a victim that could not be copied is left alone so long */
 
 enum leaving { COPYING, RETIRING, NAMED, ENTERED };
@@ -67,7 +68,7 @@ struct keeper {
 	uint64_t *unindex; /* indexes to remove */
 	uint32_t unindex_n, unindex_cap;
 	uint64_t newest, switched, entered, bodies, nudged_ms;
-	uint32_t serial, room;
+	uint32_t serial, room, asked_switches;
 	bool sched, asked, closed;
 	/* of one look */
 	struct space_segment *view_v;
@@ -221,7 +222,7 @@ static void publish(struct keeper *k, const struct look *l)
 	atomic_store(&h->spares, space.spares);
 	atomic_store(&h->reserve, space.reserve);
 	atomic_store(&h->reserve_wanted, space.reserve_wanted);
-	atomic_store(&h->compacting, k->copying != NULL);
+	atomic_store(&h->compacting, k->copying != NULL || k->asked);
 	atomic_store(&h->quarantined, (uint32_t)l->quarantined);
 }
 
@@ -302,8 +303,11 @@ static void name_group(struct keeper *k, struct group *g, const struct look *l)
 {
 	const struct compact_round *r = &g->round;
 
-	for (uint32_t i = 0; i < r->output_n; i++)
+	for (uint32_t i = 0; i < r->output_n; i++) {
 		g->edits = commit_name(k->o.commit, &r->output[i]);
+		if (!g->edits)
+			return; /* more than a manifest holds: tried again */
+	}
 	for (uint32_t i = 0; i < r->victims_n; i++) {
 		struct known *s = known_of(k, r->victims[i].number);
 
@@ -437,7 +441,6 @@ static void take_victims(struct keeper *k, const struct look *l)
 	if (k->copying || !k->sched || !k->bodies)
 		return;
 	n = space_victims(&l->view, numbers, SPACE_ROUND_MAX);
-	k->asked = k->asked && n > 0;
 	if (n == 0)
 		return;
 	k->copying = group_new(k, numbers, n);
@@ -461,10 +464,11 @@ static void on_copied(void *ctx)
 	wake(k);
 }
 
-/* A head costs what is left of the segment; two files pay for it. */
+/* A head costs what is left of the segment; two files pay for it.  Who asked gets a few for less. */
 static void switch_if_worth(struct keeper *k)
 {
 	uint64_t goes = 0, edits = 0;
+	bool asked = k->asked && k->asked_switches < ASKED_SWITCHES;
 
 	list_each(&k->groups, at) {
 		const struct group *g = owner_of(at, struct group, link);
@@ -474,11 +478,29 @@ static void switch_if_worth(struct keeper *k)
 		goes += g->goes;
 		edits = g->edits > edits ? g->edits : edits;
 	}
-	if (goes < SPACE_SWITCH_MIN || edits <= k->switched)
+	if (goes < (asked ? 1 : SPACE_SWITCH_MIN) || edits <= k->switched)
 		return;
 	k->switched = edits;
+	k->asked_switches += k->asked;
 	k->counts.switches++;
 	commit_switch(k->o.commit);
+}
+
+/* What was asked for has ended when nothing is copied or agreed on, and nothing more goes. */
+static void end_asked(struct keeper *k)
+{
+	if (!k->asked || k->copying)
+		return;
+	list_each(&k->groups, at) {
+		const struct group *g = owner_of(at, struct group, link);
+
+		if (g->state != NAMED || k->switched >= g->edits)
+			return;
+	}
+	k->asked = false;
+	k->asked_switches = 0;
+	atomic_store(&k->o.ring->head->asked_done,
+		     atomic_load(&k->o.ring->head->asked_done) + 1);
 }
 
 /* ---- indexes */
@@ -598,6 +620,7 @@ static void look(struct keeper *k)
 	look_at_all(k, &l);
 	take_past(k, &l);
 	switch_if_worth(k);
+	end_asked(k);
 	nudge(k);
 	make_index(k, &l);
 	publish(k, &l);
@@ -623,6 +646,8 @@ static void on_timer(struct timer *t)
 
 void keeper_moved(struct keeper *k)
 {
+	if (k->closed)
+		return;
 	sweep_moved(k->sweep);
 	if (k->abandoned_n > 0)
 		pass_abandoned(k);

@@ -27,6 +27,7 @@ struct ring_head {                                /* the first page of the memfd
 	/* of the space it takes (journal/keeper.h); bytes are whole segments but for live_bytes */
 	_Atomic uint64_t segments, live_bytes, disk_bytes, history_bytes, copied_bytes, given_up, rounds;
 	_Atomic uint64_t spares, reserve, reserve_wanted;
+	_Atomic uint64_t asked_done;              /* times that quire journal compact has ended */
 	/* room: enum commit_room; latched: new mail is refused after failed writes */
 	_Atomic uint32_t room, latched, compacting, quarantined;
 };

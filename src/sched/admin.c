@@ -6,6 +6,7 @@
 
 #define LINE_MAX_N 4096  /* bytes of a question */
 #define ASK_MS     10000 /* to say the question */
+#define WORKING_MS 500   /* between two lines of progress */
 #define ANSWER_MS  60000 /* without taking a byte of the answer */
 
 struct admin {
@@ -14,6 +15,7 @@ struct admin {
 	struct plan *plan;
 	unsigned askers;
 	void (*status)(void *ctx, struct outbuf *o);
+	const struct admin_compact *compact; /* NULL: nobody to ask */
 	void *ctx;
 };
 struct asker {
@@ -21,6 +23,8 @@ struct asker {
 	struct admin *admin;
 	struct buf line;
 	struct view view;
+	struct timer working;
+	uint64_t ticket;
 	bool asked, viewing;
 };
 
@@ -37,6 +41,42 @@ static void go_on(struct asker *k)
 		stream_close(&k->stream);
 }
 
+static void say_compact(struct asker *k, const char *event)
+{
+	struct admin *a = k->admin;
+
+	out_fmt(stream_out(&k->stream), "{\"event\":\"%s\"", event);
+	a->compact->fields(a->ctx, stream_out(&k->stream));
+	out_str(stream_out(&k->stream), "}\n");
+}
+
+static void on_working(struct timer *t)
+{
+	struct asker *k = owner_of(t, struct asker, working);
+	struct admin *a = k->admin;
+
+	stream_wait(&k->stream, ANSWER_MS);
+	if (a->compact->is_over(a->ctx, k->ticket)) {
+		say_compact(k, "done");
+		stream_close(&k->stream);
+		return;
+	}
+	say_compact(k, "working");
+	timer_set(a->loop, &k->working, WORKING_MS);
+}
+
+static void compact(struct asker *k)
+{
+	struct admin *a = k->admin;
+
+	if (!a->compact || !a->compact->ask(a->ctx, &k->ticket)) {
+		refuse(k, "journald is not there");
+		return;
+	}
+	say_compact(k, "begun");
+	timer_set(a->loop, &k->working, WORKING_MS);
+}
+
 static void answer(struct asker *k, struct span line)
 {
 	struct admin *a = k->admin;
@@ -51,6 +91,8 @@ static void answer(struct asker *k, struct span line)
 		view_init(&k->view, a->plan);
 		k->viewing = true;
 		go_on(k);
+	} else if (span_eq(line, SPAN("compact"))) {
+		compact(k);
 	} else {
 		refuse(k, "unknown request");
 	}
@@ -96,6 +138,7 @@ static void on_lost(struct stream *st, enum lost why, int error)
 
 	if (k->viewing)
 		view_fini(&k->view);
+	timer_stop(k->admin->loop, &k->working);
 	buf_free(&k->line);
 	k->admin->askers--;
 	mem_free(k);
@@ -111,6 +154,7 @@ static void take(void *ctx, int fd)
 
 	k->admin = a;
 	buf_init(&k->line, LINE_MAX_N);
+	timer_init(&k->working, on_working);
 	stream_init(&k->stream, a->loop, &calls);
 	stream_take(&k->stream, fd);
 	stream_wait(&k->stream, ASK_MS);
@@ -121,11 +165,13 @@ static void take(void *ctx, int fd)
 }
 
 struct admin *admin_new(struct loop *l, int listener, struct plan *p,
-			void (*status)(void *, struct outbuf *), void *ctx)
+			void (*status)(void *, struct outbuf *),
+			const struct admin_compact *compact_calls, void *ctx)
 {
 	struct admin *a = mem_new(sizeof(*a));
 
-	*a = (struct admin){.loop = l, .plan = p, .status = status, .ctx = ctx};
+	*a = (struct admin){
+		.loop = l, .plan = p, .status = status, .compact = compact_calls, .ctx = ctx};
 	acceptor_open(&a->acceptor, l, listener, take, a);
 	return a;
 }

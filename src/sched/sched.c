@@ -605,6 +605,36 @@ static void say_ring(struct outbuf *o, const struct ring_head *h)
 	say_space(o, h);
 }
 
+static bool ask_compact(void *ctx, uint64_t *ret_ticket)
+{
+	struct sched *s = ctx;
+
+	if (!s->journald || !s->ring.head)
+		return false;
+	*ret_ticket = s->ring.head->asked_done;
+	wire_send(&s->journald->wire, MSG_COMPACT, NULL, 0, SPAN_NONE);
+	return true;
+}
+
+/* A journald that came anew has forgotten it. */
+static bool compact_is_over(void *ctx, uint64_t ticket)
+{
+	const struct sched *s = ctx;
+
+	return !s->journald || !s->ring.head || s->ring.head->asked_done != ticket;
+}
+
+static void say_compact(void *ctx, struct outbuf *o)
+{
+	const struct sched *s = ctx;
+
+	if (s->ring.head)
+		say_space(o, s->ring.head);
+}
+
+static const struct admin_compact compact_calls = {
+	.ask = ask_compact, .is_over = compact_is_over, .fields = say_compact};
+
 static void say_channel(struct outbuf *o, const char *name, const struct outlet *c)
 {
 	out_fmt(o,
@@ -741,7 +771,8 @@ struct sched *sched_new(struct role *r, struct loop *l)
 		sched_peer(s, r->peers[i].role, r->peers[i].index, r->peers[i].fd);
 	for (unsigned i = 0; i < r->listeners_n; i++)
 		if (r->listeners[i].kind == LISTEN_CONTROL && !s->admin)
-			s->admin = admin_new(l, r->listeners[i].fd, &s->plan, say_status, s);
+			s->admin = admin_new(l, r->listeners[i].fd, &s->plan, say_status,
+					     &compact_calls, s);
 	return s;
 }
 
