@@ -290,6 +290,19 @@ bool writer_rcpts(struct journal_writer *w, struct writer_message *m, struct spa
 	return true;
 }
 
+bool writer_part(struct journal_writer *w, struct writer_message *m, const struct record *r)
+{
+	struct rec_head h = r->head;
+	uint32_t       *count = h.type == REC_BODY ? &m->msg.body_parts : &m->msg.rcpt_parts;
+	uint64_t        pos;
+
+	check(h.number == *count && (h.type == REC_RCPT || m->msg.rcpt_parts == 0));
+	if (!writer_add(w, &h, &r->body, 1, h.number > 0 ? COMMIT_LARGE : 0, &pos) || !note_place(w, m, pos))
+		return false;
+	++*count;
+	return true;
+}
+
 bool writer_msg(struct journal_writer *w, struct writer_message *m, struct span sender, struct span settles,
 		struct span extra)
 {

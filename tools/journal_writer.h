@@ -11,6 +11,7 @@
 #define TOOLS_JOURNAL_WRITER_H
 
 #include "journal/commit.h"
+#include "journal/reader.h"
 #include "journal/zip.h"
 
 struct journal_writer {
@@ -55,6 +56,8 @@ bool     writer_body(struct journal_writer *w, struct writer_message *m, struct 
 /* count addresses, packed (mail/envelope.h); flags: REC_REWRITTEN, REC_LOCAL. */
 bool     writer_rcpts(struct journal_writer *w, struct writer_message *m, struct span packed, uint32_t count,
 		      unsigned flags) must_use;
+/* A part of another journal, as it is; its number is the next one. */
+bool     writer_part(struct journal_writer *w, struct writer_message *m, const struct record *r) must_use;
 /* m->msg: arrival, parent, uid, pid, kind are the caller's; settles: struct msg_range again and again */
 bool     writer_msg(struct journal_writer *w, struct writer_message *m, struct span sender, struct span settles,
 		    struct span extra) must_use;
