@@ -88,7 +88,8 @@ static int cat(struct journal_tool *t, struct mail_index *x, uint64_t id)
 		return quire_say(EXIT_TRY_AGAIN, t->verb, "standard output: %s", strerror(errno));
 	if (!whole)
 		return quire_say(EXIT_DAMAGE, t->verb,
-				 "%" PRIu64 ": damaged at position %" PRIu64 " (segment %" PRIu64 ", offset %" PRIu64 ")",
+				 "%" PRIu64 ": damaged at position %" PRIu64 " (segment %" PRIu64
+				 ", offset %" PRIu64 ")",
 				 id, bad, bad / t->segment_size, bad % t->segment_size);
 	return EXIT_FINE;
 }

@@ -238,19 +238,33 @@ struct reader *journal_tool_reader(struct journal_tool *t, bool history)
 	return r;
 }
 
-int journal_tool_open(struct journal_tool *t, bool stopped, bool history)
+int journal_tool_beside(struct journal_tool *t)
+{
+	int code = journal_tool_look(t);
+
+	if (code)
+		return code;
+	t->running = is_running(t);
+	if (t->running)
+		find_durable(t);
+	return 0;
+}
+
+static int look_locked(struct journal_tool *t)
 {
 	int code = open_dir(t);
 
-	if (!code && stopped)
-		code = take_lock(t);
 	if (!code)
-		code = look(t);
+		code = take_lock(t);
+	return code ? code : look(t);
+}
+
+int journal_tool_open(struct journal_tool *t, bool stopped, bool history)
+{
+	int code = stopped ? look_locked(t) : journal_tool_beside(t);
+
 	if (code)
 		return code;
-	t->running = !stopped && is_running(t);
-	if (t->running)
-		find_durable(t);
 	t->reader = journal_tool_reader(t, history);
 	return t->reader ? 0 : EXIT_DAMAGE;
 }

@@ -11,7 +11,6 @@ static const struct {
 } verbs[] = {
 	{"info", "segments, spares, sizes, times", journal_info},
 	{"ls", "the messages, queued or done", journal_ls},
-	{"verify", "every checksum, every index, every rule; names what is wrong", journal_verify},
 	{"dump", "records as text or JSON lines", journal_dump},
 	{"cat", "one message, byte for byte", journal_cat},
 	{"train", "a dictionary from one's own mail, for packing it", journal_train},

@@ -44,6 +44,8 @@ int  journal_tool_open(struct journal_tool *t, bool stopped, bool history);
 void journal_tool_close(struct journal_tool *t);
 /* Only the segments' size and uuid, without a reader: for journals that can't be opened. */
 int  journal_tool_look(struct journal_tool *t);
+/* The same, and whether a journald has it and how far it is. */
+int  journal_tool_beside(struct journal_tool *t);
 /* Another reader of the same journal, open, at its oldest record; NULL after one line. */
 struct reader *journal_tool_reader(struct journal_tool *t, bool history);
 /* All bytes that a walk of it will pass, for progress; as far as the manifest knows. */
@@ -100,11 +102,16 @@ bool mail_index_at(struct mail_index *x, size_t i, struct mail_record *ret);
 struct mail_brief { uint64_t id, arrival_us; uint32_t rcpts, left; bool queued; };
 struct mail_brief mail_index_brief(const struct mail_index *x, size_t i);
 bool mail_index_find(struct mail_index *x, uint64_t id, size_t *ret_i);
-/* Calls for each recipient: number, address as submitted, flags of its RCPT record, state. false: parts are missing. */
-bool mail_index_rcpts(struct mail_index *x, size_t i, void (*each)(void *ctx, uint32_t number, struct span addr, unsigned flags, enum rcpt_state s), void *ctx);
+/* Calls for each recipient: number, address as submitted, flags of its RCPT record, state. false: parts
+ * are missing. */
+bool mail_index_rcpts(struct mail_index *x, size_t i,
+		void (*each)(void *ctx, uint32_t number, struct span addr, unsigned flags,
+			enum rcpt_state s),
+		void *ctx);
 /* The body, byte for byte, in pieces of at most BODY_PART_MAX. false: some of it is missing or damaged; *ret_bad_pos.
  * each() may say false to end it: then the answer is false and *ret_bad_pos is 0. */
-bool mail_index_body(struct mail_index *x, size_t i, bool (*each)(void *ctx, struct span bytes), void *ctx, uint64_t *ret_bad_pos);
+bool mail_index_body(struct mail_index *x, size_t i, bool (*each)(void *ctx, struct span bytes),
+		void *ctx, uint64_t *ret_bad_pos);
 
 /* ---- which of them ---- */
 struct mail_filter {

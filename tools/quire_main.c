@@ -21,6 +21,7 @@ static const struct {
 	{"stop", "finish current deliveries, end everything", quire_stop},
 	{"status", "what is running, how the journal does, how much is queued", quire_status},
 	{"queue", "the messages in the queue", quire_queue},
+	{"journal", "look into the journal, check it, get mail out of it", quire_journal},
 };
 
 const char *quire_home(const char *option)
