@@ -261,28 +261,36 @@ void disk_real_free(struct disk *d)
 	mem_free(r);
 }
 
-static const char *direct_write(int fd)
+static int direct_write(int fd)
 {
 	void   *page;
 	int64_t n;
 
 	if (posix_memalign(&page, DISK_ALIGN, DISK_ALIGN) != 0)
-		return "no memory";
+		return ENOMEM;
 	memset(page, 0, DISK_ALIGN);
 	n = write_all(fd, page, DISK_ALIGN, 0, RWF_DSYNC);
 	free(page);
-	return n == DISK_ALIGN ? NULL : strerror((int)-n);
+	return n < 0 ? (int)-n : 0;
+}
+
+/* Such a disk refuses direct writes; one that is full or broken says nothing about them, and
+ * must not get buffered ones for a whole run. */
+static bool is_refusal(int error)
+{
+	return error == EINVAL || error == EOPNOTSUPP;
 }
 
 bool disk_direct_works(struct disk *d, const char **why_not)
 {
 	struct disk_real *r = real_of(d);
-	int               fd, how = open_flags(DISK_WRITE | DISK_CREATE | DISK_DIRECT);
+	int               fd, error, how = open_flags(DISK_WRITE | DISK_CREATE | DISK_DIRECT);
 
 	check(d->calls == &real_calls);
 	unlinkat(r->dir_fd, PROBE_NAME, 0);       /* of one that was killed here */
 	fd = openat(r->dir_fd, PROBE_NAME, how, 0600);
-	*why_not = fd < 0 ? strerror(errno) : direct_write(fd);
+	error = fd < 0 ? errno : direct_write(fd);
+	*why_not = is_refusal(error) ? strerror(error) : NULL;
 	unlinkat(r->dir_fd, PROBE_NAME, 0);
 	if (fd >= 0)
 		close(fd);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -134,6 +135,22 @@ static void a_write_completes_by_the_loop(void **state)
 	disk->calls->close(disk, f);
 }
 
+/* A disk that can't take the probe for another reason is asked to write directly as before. */
+static void a_full_disk_does_not_refuse_direct_writes(void **state)
+{
+	const char   *why = NULL;
+	bool          direct = disk_direct_works(disk, &why);
+	struct rlimit was, none;
+
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+	none = (struct rlimit){0, was.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+	assert_true(disk_direct_works(disk, &why) == direct);
+	assert_true((why == NULL) == direct);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+}
+
 /* A lock goes with its process, also with one that was killed. */
 static void one_writer_at_a_time(void **state)
 {
@@ -175,6 +192,7 @@ int main(void)
 		BOTH(files_by_name),
 		BOTH(lists_files_only),
 		BOTH(a_write_completes_by_the_loop),
+		BOTH(a_full_disk_does_not_refuse_direct_writes),
 		BOTH(one_writer_at_a_time),
 	};
 
