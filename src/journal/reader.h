@@ -68,7 +68,7 @@ const uint8_t   *reader_uuid(const struct reader *r);
 struct read_batch { uint64_t pos, end, seq, time_us; uint32_t flags; };
 bool             reader_batch(const struct reader *r, struct read_batch *ret);
 /* The DICT with this number in the segment that holds `pos`: it lies in front of the first frame that
- * needs it.  READ_GONE: there is none. */
+ * needs it.  Where it can't be read there, another segment's.  READ_GONE: there is none. */
 enum read_result reader_dict(struct reader *r, uint64_t pos, uint32_t number, struct record *ret);
 
 #endif

@@ -10,6 +10,8 @@
 #include <string.h>
 
 #define LOOK_FIRST ((size_t)4 * BLOCK_SIZE) /* most records are smaller: one read */
+#define DICT_WITHIN ((uint64_t)64 * 1024) /* of a segment's beginning: behind a long manifest, too */
+#define DICT_TRIES  64
 #define LOOK_MAX   ((blocks_for(sizeof(struct rec_head) + REC_MAX) + 1) * BLOCK_SIZE)
 
 static struct disk_file *held(const struct reader *r, uint64_t number)
@@ -218,8 +220,8 @@ static enum read_result find_dict(struct reader *r, uint64_t pos, uint32_t numbe
 	return got == READ_ERROR ? READ_ERROR : READ_GONE;
 }
 
-enum read_result reader_dict(struct reader *r, uint64_t pos, uint32_t number,
-			     struct record *ret)
+static enum read_result dict_before(struct reader *r, uint64_t pos, uint32_t number,
+				    struct record *ret)
 {
 	uint64_t segment = pos / r->segment_size, at;
 	enum read_result got;
@@ -235,4 +237,28 @@ enum read_result reader_dict(struct reader *r, uint64_t pos, uint32_t number,
 	r->dicts[r->dicts_n++ % READER_DICTS] =
 		(struct dict_place){.segment = segment, .pos = at, .number = number};
 	return reader_at(r, at, REC_DICT, 0, number, ret);
+}
+
+/* Where damage took it, all frames of the segment would be lost with it; but the others begin
+ * with the same one, nearly always, and its number says that it is. */
+enum read_result reader_dict(struct reader *r, uint64_t pos, uint32_t number,
+			     struct record *ret)
+{
+	enum read_result got = dict_before(r, pos, number, ret);
+	uint32_t tries = 0;
+
+	if (got == READ_OK)
+		return got;
+	for (uint32_t i = r->n; i > 0 && tries < DICT_TRIES; i--) {
+		uint64_t other = r->v[i - 1].number;
+
+		if (other == pos / r->segment_size || other >= COLD_FIRST)
+			continue;
+		tries++;
+		if (dict_before(r, other * r->segment_size + DICT_WITHIN, number, ret) ==
+		    READ_OK)
+			return READ_OK;
+	}
+	*ret = (struct record){.pos = pos};
+	return got;
 }

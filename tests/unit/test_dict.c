@@ -178,6 +178,40 @@ static void every_segment_begins_with_it(void **state)
 	home_fini(&h);
 }
 
+/* Damage to one copy takes no frame with it: the other segments have the same. */
+static void a_damaged_one_is_read_from_another_segment(void **state)
+{
+	struct dict d = little('a');
+	struct reader *r;
+	struct record rec;
+	struct home h;
+	uint64_t at, mail_at;
+
+	home_init(&h, LOOP_AUTO);
+	home_open(&h);
+	dict_begin_with(h.commit, d);
+	mail_at = home_put(&h, REC_ACT, 1, 1, 9000, COMMIT_ACKED);
+	put_many(&h, 60);
+	assert_true((h.durable - 1) / HOME_SEGMENT > mail_at / HOME_SEGMENT + 1);
+	home_close(&h);
+
+	r = home_reader(&h, false);
+	assert_int_equal(reader_dict(r, mail_at, d.number, &rec), READ_OK);
+	at = rec.pos;
+	assert_int_equal(at / HOME_SEGMENT, mail_at / HOME_SEGMENT);
+	assert_int_equal(reader_dict(r, mail_at, d.number + 1, &rec), READ_GONE);
+	reader_free(r);
+
+	home_flip(&h, at + 200, 0x10);
+	r = home_reader(&h, false);
+	assert_int_equal(reader_dict(r, mail_at, d.number, &rec), READ_OK);
+	assert_int_not_equal(rec.pos / HOME_SEGMENT, mail_at / HOME_SEGMENT);
+	assert_int_equal(dict_number(rec.body), d.number);
+	assert_int_equal(reader_dict(r, mail_at, d.number + 1, &rec), READ_GONE);
+	reader_free(r);
+	home_fini(&h);
+}
+
 /* The largest record still fits beside it, whatever the order. */
 static void the_largest_record_fits_beside_it(void **state)
 {
@@ -318,6 +352,7 @@ int main(void)
 		cmocka_unit_test(what_is_no_dictionary_is_said_and_not_used),
 		cmocka_unit_test(small_segments_have_none),
 		cmocka_unit_test(every_segment_begins_with_it),
+		cmocka_unit_test(a_damaged_one_is_read_from_another_segment),
 		cmocka_unit_test(the_largest_record_fits_beside_it),
 		cmocka_unit_test(parts_are_packed_against_it_once_it_is_told),
 		cmocka_unit_test(a_frame_that_needs_another_one_is_refused),
