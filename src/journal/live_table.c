@@ -15,18 +15,17 @@
 
 /* Slot: (distance + 1) << PLACE_BITS | place; 0: empty. */
 struct chunk {
-	struct entry v[CHUNK];
-	uint8_t free_next[CHUNK]; /* a list through the free ones */
-	uint16_t used, free;      /* free: first free one; CHUNK: none */
-	uint32_t more;            /* the next chunk with free ones, + 1 */
+	struct entry *v;     /* CHUNK of them: a size that an allocator has; NULL: given back */
+	uint16_t used, free; /* free: the first free one, if used < CHUNK; `next` leads on */
+	uint32_t more;       /* the next chunk with free ones, + 1 */
 };
 struct table_part {
 	uint32_t *slots;
 	uint32_t cap, n;
-	struct chunk **chunks;
+	struct chunk *chunks;
 	uint32_t chunks_n, chunks_cap;
 	uint32_t some; /* chunks with free ones, + 1 */
-	uint32_t gone; /* entries of `chunks` without memory */
+	uint32_t gone; /* chunks that were given back */
 };
 
 void live_table_init(struct live_table *t)
@@ -41,7 +40,7 @@ void live_table_fini(struct live_table *t)
 		struct table_part *p = &t->parts[i];
 
 		for (uint32_t k = 0; k < p->chunks_n; k++)
-			mem_free(p->chunks[k]);
+			mem_free(p->chunks[k].v);
 		mem_free(p->chunks);
 		mem_free(p->slots);
 	}
@@ -77,7 +76,7 @@ static uint32_t home_of(const struct table_part *p, uint64_t id, uint64_t hash)
 
 static struct entry *entry_at(const struct table_part *p, uint32_t place)
 {
-	return &p->chunks[place >> CHUNK_BITS]->v[place & (CHUNK - 1)];
+	return &p->chunks[place >> CHUNK_BITS].v[place & (CHUNK - 1)];
 }
 
 struct entry *live_table_at(const struct live_table *t, uint32_t handle)
@@ -160,10 +159,10 @@ static bool chunk_is_free(const struct chunk *c, uint32_t i)
 static bool fill_index(struct table_part *p)
 {
 	for (uint32_t k = 0; k < p->chunks_n; k++)
-		for (uint32_t i = 0; p->chunks[k] && i < CHUNK; i++) {
-			uint64_t id = p->chunks[k]->v[i].id;
+		for (uint32_t i = 0; p->chunks[k].v && i < CHUNK; i++) {
+			uint64_t id = p->chunks[k].v[i].id;
 
-			if (!chunk_is_free(p->chunks[k], i) &&
+			if (!chunk_is_free(&p->chunks[k], i) &&
 			    !slot_put(p, k << CHUNK_BITS | i, home_of(p, id, hash_of(id))))
 				return false;
 		}
@@ -185,38 +184,43 @@ static void resize(struct live_table *t, struct table_part *p, uint32_t cap)
 
 /* ---- chunks ---- */
 
-static void add_chunk(struct live_table *t, struct table_part *p)
+static uint32_t chunk_number(struct live_table *t, struct table_part *p)
 {
-	struct chunk *c = mem_new(sizeof(*c));
 	uint32_t k = 0;
 
-	while (p->gone && k < p->chunks_n && p->chunks[k])
+	while (p->gone && p->chunks[k].v)
 		k++;
 	if (p->gone) {
 		p->gone--;
-	} else {
-		k = p->chunks_n++;
-		check(k < (1u << (PLACE_BITS - CHUNK_BITS)) - 1);
-		if (k == p->chunks_cap) {
-			uint32_t cap = k ? 2 * k : 8;
+		return k;
+	}
+	k = p->chunks_n++;
+	check(k < (1u << (PLACE_BITS - CHUNK_BITS)) - 1);
+	if (k == p->chunks_cap) {
+		uint32_t cap = k ? 2 * k : 8;
 
-			p->chunks = mem_grow(p->chunks, k * sizeof(*p->chunks),
-					     cap * sizeof(*p->chunks));
-			t->bytes += (cap - k) * sizeof(*p->chunks);
-			p->chunks_cap = cap;
-		}
+		p->chunks = mem_grow(p->chunks, k * sizeof(*p->chunks),
+				     cap * sizeof(*p->chunks));
+		t->bytes += (cap - k) * sizeof(*p->chunks);
+		p->chunks_cap = cap;
 	}
-	for (uint32_t i = 0; i < CHUNK; i++) {
-		c->free_next[i] = (uint8_t)(i + 1);
-		c->v[i].id = UINT64_MAX;
-	}
-	p->chunks[k] = c;
-	c->more = p->some;
-	p->some = k + 1;
-	t->bytes += sizeof(*c);
+	return k;
 }
 
-/* free_next wraps to 0 behind the last one: `used` says when there is none. */
+static void add_chunk(struct live_table *t, struct table_part *p)
+{
+	uint32_t k = chunk_number(t, p);
+	struct chunk *c = &p->chunks[k];
+
+	*c = (struct chunk){.v = mem_new(CHUNK * sizeof(*c->v)), .more = p->some};
+	for (uint32_t i = 0; i < CHUNK; i++) {
+		c->v[i].next = i + 1;
+		c->v[i].id = UINT64_MAX;
+	}
+	p->some = k + 1;
+	t->bytes += CHUNK * sizeof(*c->v);
+}
+
 static uint32_t take_place(struct live_table *t, struct table_part *p)
 {
 	struct chunk *c;
@@ -225,9 +229,9 @@ static uint32_t take_place(struct live_table *t, struct table_part *p)
 	if (!p->some)
 		add_chunk(t, p);
 	k = p->some - 1;
-	c = p->chunks[k];
+	c = &p->chunks[k];
 	i = c->free;
-	c->free = c->free_next[i];
+	c->free = (uint16_t)c->v[i].next;
 	if (++c->used == CHUNK)
 		p->some = c->more;
 	c->v[i] = (struct entry){0};
@@ -239,26 +243,30 @@ static void drop_chunk(struct live_table *t, struct table_part *p, uint32_t k)
 	uint32_t *at = &p->some;
 
 	while (*at != k + 1)
-		at = &p->chunks[*at - 1]->more;
-	*at = p->chunks[k]->more;
-	mem_free(p->chunks[k]);
-	p->chunks[k] = NULL;
+		at = &p->chunks[*at - 1].more;
+	*at = p->chunks[k].more;
+	mem_free(p->chunks[k].v);
+	p->chunks[k].v = NULL;
 	p->gone++;
-	t->bytes -= sizeof(struct chunk);
+	t->bytes -= CHUNK * sizeof(struct entry);
 }
 
 /* The first chunk with room stays, empty or not, so that one message coming and going costs nothing. */
 static void give_place(struct live_table *t, struct table_part *p, uint32_t place)
 {
 	uint32_t k = place >> CHUNK_BITS, i = place & (CHUNK - 1);
-	struct chunk *c = p->chunks[k];
+	struct chunk *c = &p->chunks[k];
 
 	c->v[i].id = UINT64_MAX;
-	c->free_next[i] = (uint8_t)c->free;
+	c->v[i].next = c->free;
 	c->free = (uint16_t)i;
 	if (c->used-- == CHUNK) {
-		c->more = p->some;
+		uint32_t old = p->some;
+
+		c->more = old;
 		p->some = k + 1;
+		if (old && p->chunks[old - 1].used == 0)
+			drop_chunk(t, p, old - 1);
 	}
 	if (c->used == 0 && p->some != k + 1)
 		drop_chunk(t, p, k);
@@ -322,12 +330,12 @@ uint32_t live_table_next(const struct live_table *t, uint64_t *at)
 		while ((*at & PLACE_MASK) < p->chunks_n << CHUNK_BITS) {
 			uint32_t place = *at & PLACE_MASK, k = place >> CHUNK_BITS;
 
-			if (!p->chunks[k]) {
+			if (!p->chunks[k].v) {
 				*at = (*at | (CHUNK - 1)) + 1;
 				continue;
 			}
 			++*at;
-			if (!chunk_is_free(p->chunks[k], place & (CHUNK - 1)))
+			if (!chunk_is_free(&p->chunks[k], place & (CHUNK - 1)))
 				return (uint32_t)(*at - 1);
 		}
 	}
