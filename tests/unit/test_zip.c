@@ -123,6 +123,54 @@ static void dictionary_is_named_and_needed(void **state)
 	zip_free(other);
 }
 
+/* New frames then need none: one that nobody can unpack would be worse than a larger one. */
+static void a_refused_dictionary_is_not_used(void **state)
+{
+	static const char broken[64] = {0x37, (char)0xa4, 0x30, (char)0xec, 9, 9, 9};
+	struct zip *z = zip_new(1);
+	struct msg_part p;
+
+	fill_text(400);
+	zip_add_dict(z, 12, span_of(raw, 400), true);
+	zip_add_dict(z, 13, span_of(broken, sizeof broken), true);
+	assert_false(zip_has_dict(z, 13));
+	(void)zip_pack(z, span_of(raw, 400), packed, &p);
+	assert_int_equal(p.dict, 0);
+	zip_add_dict(z, 12, SPAN_NONE, true); /* known already */
+	assert_false(zip_has_dict(z, 0));
+	zip_add_dict(z, 12, span_of(raw, 400), true);
+	(void)zip_pack(z, span_of(raw, 400), packed, &p);
+	assert_int_equal(p.dict, 12);
+	zip_use_none(z);
+	(void)zip_pack(z, span_of(raw, 400), packed, &p);
+	assert_int_equal(p.dict, 0);
+	assert_true(zip_has_dict(z, 12));
+	zip_free(z);
+}
+
+static void the_oldest_gives_way_but_not_the_one_in_use(void **state)
+{
+	struct zip *z = zip_new(1);
+	struct msg_part p;
+
+	fill_text(400);
+	zip_add_dict(z, 1, span_of(raw, 400), true);
+	for (uint32_t id = 2; id <= 100; id++) {
+		zip_add_dict(z, id, span_of(raw, 300 + id), false);
+		assert_true(zip_has_dict(z, id));
+		assert_true(zip_has_dict(z, 1));
+	}
+	assert_false(zip_has_dict(z, 2));
+	assert_true(zip_has_dict(z, 60));
+	(void)zip_pack(z, span_of(raw, 400), packed, &p);
+	assert_int_equal(p.dict, 1);
+	zip_add_dict(z, 101, span_of(raw, 350), true);
+	zip_add_dict(z, 102, span_of(raw, 351), false);
+	assert_false(zip_has_dict(z, 1));
+	assert_true(zip_has_dict(z, 101));
+	zip_free(z);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -130,6 +178,8 @@ int main(void)
 		cmocka_unit_test(what_does_not_gain_a_sixteenth_stays_raw),
 		cmocka_unit_test(damage_is_refused),
 		cmocka_unit_test(dictionary_is_named_and_needed),
+		cmocka_unit_test(a_refused_dictionary_is_not_used),
+		cmocka_unit_test(the_oldest_gives_way_but_not_the_one_in_use),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
