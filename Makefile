@@ -39,7 +39,8 @@ UNITS  := $(sort $(wildcard tests/unit/test_*.c))
 UNITBIN:= $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNITS))
 FUZZES := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZBIN:= $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZES))
-SIMSRC := $(sort $(wildcard tests/sim/*.c))
+DAMAGE := $(sort $(wildcard tests/sim/damage*.c))
+SIMSRC := $(filter-out $(DAMAGE),$(sort $(wildcard tests/sim/*.c)))
 FUZZ_SECONDS ?= 15
 # V=1 shows the commands.
 Q      := $(if $(V),,@)
@@ -105,6 +106,11 @@ fuzz-%: $(BUILD)/fuzz/fuzz_%
 
 # The simulator: the unmodified library, a world of its own.
 $(BUILD)/sim: $(call OBJ,$(SIMSRC)) $(BUILD)/lib.a
+	$(call say,LINK $@)
+	$(Q)$(CC) $(LDSAN) -o $@ $^ $(LIBS)
+
+# Every kind of damage to journals that the real writer made: how much of it is found.
+$(BUILD)/damage: $(call OBJ,$(DAMAGE) tests/sim/disk.c) $(BUILD)/lib.a
 	$(call say,LINK $@)
 	$(Q)$(CC) $(LDSAN) -o $@ $^ $(LIBS)
 

@@ -27,6 +27,7 @@ struct walk {
 	struct segment_head head;
 	uint64_t incarnation, start,
 		limit;            /* positions of the segment's first byte and its end */
+	uint64_t cut;             /* where the file ends; what lies behind was not left unwritten */
 	uint64_t pos, seq, chain; /* behind the last good batch */
 	bool chain_known, sealed, promised_known;
 	uint64_t next_number; /* what the seal names */
@@ -97,6 +98,21 @@ static bool take_batch(struct walk *w)
 	return true;
 }
 
+/* A tag of ours: in a whole block, or in one that was torn behind it.  The latter can't be
+ * checked, but nobody else writes our incarnation there, mail included; and a batch that was
+ * begun, however little of it arrived, says which one was durable before it. */
+static bool has_our_tag(const struct walk *w, const char *block, struct block_tag *ret)
+{
+	switch (block_kind(block, w->incarnation, ret)) {
+	case BLOCK_OURS: return ret->seq > 0;
+	case BLOCK_OLD: return false;
+	case BLOCK_BAD:
+		return ret->incarnation == w->incarnation && ret->index < BATCH_BLOCKS_MAX &&
+		       ret->seq > w->seq && ret->seq - w->seq <= blocks_left(w, w->pos);
+	}
+	unreachable();
+}
+
 /* The highest watermark in the rest of the segment; once is enough, as what lies in front of
  * a later stop cannot promise what comes behind it. */
 static uint64_t promised(struct walk *w)
@@ -107,8 +123,8 @@ static uint64_t promised(struct walk *w)
 		return w->promised;
 	w->promised_known = true;
 	for (uint64_t pos = w->pos; pos < w->limit; pos += BLOCK_SIZE)
-		if (block_kind(blocks_at(w, pos, 1), w->incarnation, &t) == BLOCK_OURS &&
-		    t.seq && t.seq - t.watermark_lag > w->promised && t.watermark_lag < t.seq)
+		if (has_our_tag(w, blocks_at(w, pos, 1), &t) && t.watermark_lag < t.seq &&
+		    t.seq - t.watermark_lag > w->promised)
 			w->promised = t.seq - t.watermark_lag;
 	window_drop(&w->window); /* it only moves forward */
 	return w->promised;
@@ -145,7 +161,7 @@ static void resync(struct walk *w)
 	for (uint64_t pos = w->pos; pos < w->limit; pos += BLOCK_SIZE) {
 		const char *p = blocks_at(w, pos, 1);
 
-		if (block_kind(p, w->incarnation, &t) != BLOCK_OURS)
+		if (!has_our_tag(w, p, &t))
 			continue;
 		if (batch_begins(p, w->incarnation, &b) && b.seq > w->seq + 1) {
 			note_damage(w, DAMAGE_BLOCKS, from, pos);
@@ -154,7 +170,7 @@ static void resync(struct walk *w)
 			w->chain_known = false;
 			return;
 		}
-		if (t.seq && t.seq <= w->promised)
+		if (t.seq <= w->promised)
 			last = pos + BLOCK_SIZE;
 		back = (uint64_t)t.index * BLOCK_SIZE; /* a later batch: it begins there */
 		if (t.seq > w->promised && pos - from >= back && last < pos - back)
@@ -248,14 +264,18 @@ static enum tail judge_batch(struct walk *w, const struct tail_batch *b)
 	struct block_tag t = {0};
 
 	for (uint64_t i = 0; i < b->blocks; i++) {
-		const char *p = blocks_at(w, w->pos + i * BLOCK_SIZE, 1);
+		uint64_t pos = w->pos + i * BLOCK_SIZE;
+		const char *p = blocks_at(w, pos, 1);
 		enum block_kind kind = block_kind(p, w->incarnation, &t);
 
+		if (pos + BLOCK_SIZE > w->cut)
+			break;
 		if (kind == BLOCK_OLD || (kind == BLOCK_BAD && has_old_sector(w, p, i, &t)))
 			return TAIL_TORN;
 	}
 	/* All of it is there.  Without its head, it must also say where it ends. */
-	if (b->blocks && !b->head_ok && b->blocks > 1 && !(t.flags & BLOCK_LAST))
+	if (!b->head_ok && b->blocks > 1 && !(t.flags & BLOCK_LAST) &&
+	    w->pos + b->blocks * BLOCK_SIZE <= w->cut)
 		return TAIL_TORN;
 	return b->blocks ? TAIL_AMBIGUOUS : TAIL_NOTHING;
 }
@@ -390,6 +410,7 @@ static enum recovered recover_newest(struct walk *w, struct segments *s,
 				     struct journal_end *ret)
 {
 	enum recovered verdict;
+	int64_t size;
 
 	w->damages = &ret->damages;
 	ret->damages = s->damages;
@@ -405,6 +426,8 @@ static enum recovered recover_newest(struct walk *w, struct segments *s,
 		say(ret, "seg-%016" PRIx64 " can't be read", w->head.number);
 		return RECOVERED_FAILED;
 	}
+	size = w->disk->calls->size(w->disk, w->file);
+	w->cut = w->start + (size > 0 ? (uint64_t)size : 0);
 	verdict = walk_segment(w, ret);
 	w->disk->calls->close(w->disk, w->file);
 	if (w->sealed && !segments_has_file(s, w->next_number)) {

@@ -21,6 +21,9 @@
 
 #define LOOKS_MAX 8 /* at the directory, while a running journald changes it */
 
+/* More than one segment of another journal: so many of ours for each, or it's not clear whose this is. */
+#define FOREIGN_FEW 4
+
 static const char magic[8] = {'q', 'u', 'i', 'r', 'e', 's', 'e', 'g'};
 
 struct found {
@@ -351,8 +354,8 @@ static bool entry_ok(const struct segments *s, uint32_t i)
 }
 
 /* A segment of another journal in the place of one of ours is damage.  If one has no place
- * here, or if most of what is here is of the other one, somebody has mixed two journals, and
- * only a person knows which of them is meant. */
+ * here, or if it is not the odd one out, somebody has mixed two journals, and only a person
+ * knows which of them is meant. */
 static enum segments_found check_foreign(const struct listing *l, const struct segments *s,
 					 struct buf *why)
 {
@@ -364,7 +367,8 @@ static enum segments_found check_foreign(const struct listing *l, const struct s
 
 		placed += f && f->foreign;
 	}
-	if (placed == l->foreign && l->foreign <= l->ours)
+	if (placed == l->foreign && l->foreign < l->ours &&
+	    (l->foreign <= 1 || l->foreign <= l->ours / FOREIGN_FEW))
 		return SEGMENTS_OK;
 	buf_clear(why);
 	if (!buf_fmt(why,

@@ -109,10 +109,13 @@ int walk_read(struct disk *d, struct disk_file *f, char *dst, size_t n, uint64_t
 
 		if (got < 0)
 			return (int)got;
-		if (got == 0) {
-			memset(dst, 0, n);
+		/* The file's end, in the middle of a block: direct reads can't go on from here. */
+		if (got < DISK_ALIGN && (size_t)got < n) {
+			memset(dst + got, 0, n - (size_t)got);
 			return 0;
 		}
+		if ((size_t)got < n)
+			got -= got % DISK_ALIGN;
 		dst += got;
 		off += (uint64_t)got;
 		n -= (size_t)got;
@@ -159,7 +162,11 @@ uint32_t batch_good_blocks(const char *blocks, const struct batch_head *h, uint6
 	return i;
 }
 
-struct used { struct disk *disk; struct disk_file *file; };
+struct used {
+	struct disk *disk;
+	struct disk_file *file;
+	uint16_t unproved; /* blocks with one of these flags may be there without a head */
+};
 
 static int fetch_used(void *ctx, char *dst, size_t n, uint64_t pos)
 {
@@ -182,7 +189,7 @@ static bool is_used(struct used *u, uint64_t incarnation)
 		limit = USED_LOOK;
 	for (uint64_t pos = 0; pos < limit && !used; pos += BLOCK_SIZE)
 		used = block_ok(window_at(&w, pos, BLOCK_SIZE, limit), &t) && t.seq &&
-		       !(t.flags & (BLOCK_EARLY | BLOCK_COLD)) &&
+		       !(t.flags & u->unproved) &&
 		       (!incarnation || t.incarnation == incarnation);
 	window_fini(&w);
 	return used;
@@ -190,7 +197,10 @@ static bool is_used(struct used *u, uint64_t incarnation)
 
 bool walk_was_used(struct disk *d, uint64_t number, uint64_t incarnation)
 {
-	struct used u = {.disk = d};
+	struct used u = {
+		.disk = d,
+		.unproved = number < COLD_FIRST ? BLOCK_EARLY | BLOCK_COLD : 0,
+	};
 	bool used;
 
 	if (walk_open(d, number, &u.file))

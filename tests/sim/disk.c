@@ -239,6 +239,24 @@ bool simdisk_rot(struct disk *d, const char *name, uint64_t byte, unsigned bit)
 	return true;
 }
 
+char *simdisk_bytes(struct disk *d, const char *name, uint64_t *ret_size)
+{
+	struct name *e = find(&of(d)->now, name);
+
+	if (!e)
+		return NULL;
+	*ret_size = e->inode->size;
+	return e->inode->data;
+}
+
+void simdisk_resize(struct disk *d, const char *name, uint64_t size)
+{
+	struct name *e = find(&of(d)->now, name);
+
+	check(e && size <= e->inode->cap);
+	e->inode->size = size;
+}
+
 /* ---- the calls ---- */
 
 static int sim_list(struct disk *d, void (*each)(void *ctx, const char *name, uint64_t size),

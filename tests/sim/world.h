@@ -68,6 +68,9 @@ uint64_t     simdisk_eios(const struct disk *d);
 uint64_t     simdisk_landed(const struct disk *d);
 /* Flips one bit of a file that has this name; false: no such file. */
 bool         simdisk_rot(struct disk *d, const char *name, uint64_t byte, unsigned bit);
+/* The bytes of a file, to be damaged; NULL: no such file.  Valid until it is resized. */
+char        *simdisk_bytes(struct disk *d, const char *name, uint64_t *ret_size);
+void         simdisk_resize(struct disk *d, const char *name, uint64_t size); /* what is cut off comes back with it */
 
 /* ---- the mail that comes in (mail.c) ---- */
 struct mail;
