@@ -106,6 +106,9 @@ static void check_line(struct checking *k, struct span raw)
 	if (span_eq(span_str(k->s->name), SPAN("journalkeep")) && first.n > 0 &&
 	    !is_keep(first))
 		say(k, ERROR, 1, "\"%.*s\" is not BYTES DAYS: two numbers", QUOTED(first));
+	if (span_eq(span_str(k->s->name), SPAN("logformat")) && first.n > 0 &&
+	    !span_eq(first, SPAN("qmail")) && !span_eq(first, SPAN("json")))
+		say(k, ERROR, 1, "\"%.*s\" is neither qmail nor json", QUOTED(first));
 	if (span_eq(span_str(k->s->name), SPAN("me")) &&
 	    (span_has(first, '@') || span_has(first, ' ')))
 		say(k, WARNING, 1, "\"%.*s\" is no host name", QUOTED(first));

@@ -76,6 +76,8 @@ const struct setting settings[] = {
 	OUR_INT("outcomedelay", 50, 0, 10000, "sched"),
 	/* Seconds from a message's first failure to its bounce; 0: when nothing is left to try. */
 	OUR_INT("bouncewait", 0, 0, 3650 * DAY, "sched"),
+	/* qmail: its lines; json: the same events as JSON, one a line. */
+	OUR_LINE("logformat", "qmail", "sched"),
 	/* Waits between tries, one a line, the last one again and again; none: qmail's. */
 	OUR_LIST("retryschedule", "sched"),
 	/* Bytes the queue in memory may take, 0: a share of the machine's. */

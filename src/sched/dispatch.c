@@ -31,11 +31,6 @@ bool plan_is_dying(const struct plan *p, const struct message *m)
 	       clock_mono_us() >= p->expiry_from_us;
 }
 
-static const char *channel_name(unsigned ch)
-{
-	return ch == CHANNEL_LOCAL ? "local" : "remote";
-}
-
 void log_start(struct plan *p, const struct job *j)
 {
 	struct run *r = j->run;
@@ -43,13 +38,9 @@ void log_start(struct plan *p, const struct job *j)
 	uint32_t at = r->at;
 	uint64_t delivery = j->first_delivery;
 
-	while (run_next(r, &at, &rc)) {
-		struct span to = log_safe(&p->packed, recipient_address(r, &rc, &p->address));
-
-		log_line("starting delivery %" PRIu64 ": msg %" PRIu64 " to %s %.*s",
-			 delivery++, r->message->id, channel_name(r->lane->channel),
-			 SPAN_ARG(to));
-	}
+	while (run_next(r, &at, &rc))
+		tell_start(&p->tell, delivery++, r->message->id, (enum channel)r->lane->channel,
+			   recipient_address(r, &rc, &p->address));
 }
 
 static struct handle *handle_for(struct plan *p, struct message *m, struct agent *a,
@@ -185,10 +176,11 @@ static void agent_lost(struct plan *p, struct agent *a)
 		struct message *m = r->message;
 
 		for (uint32_t i = 0; i < r->count; i++)
-			log_line("delivery %" PRIu64
-				 ": deferral: quire-%s_ended,_will_try_again_soon./",
-				 j->first_delivery + i,
-				 a->role == ROLE_LSPAWN ? "lspawn" : "remote");
+			tell_end(&p->tell, j->first_delivery + i, m->id, TELL_DEFERRAL,
+				 a->role == ROLE_LSPAWN
+					 ? SPAN("quire-lspawn ended, will try again soon.\n")
+					 : SPAN("quire-remote ended, will try again soon.\n"),
+				 SPAN_NONE);
 		dispatch_ended(p, j, LANE_NOTHING);
 		run_wait(p, r, again);
 		message_check_end(p, m);
@@ -224,7 +216,7 @@ void plan_body_failed(struct plan *p, uint32_t body, const struct msg_close *m)
 			continue;
 		damage += msg->damage;
 		msg->damage = damage < DAMAGE_SURE ? damage : DAMAGE_SURE;
-		log_line("msg %" PRIu64 ": %s", msg->id,
+		tell_damage(&p->tell, msg->id,
 			 msg->damage == DAMAGE_SURE ? "damaged in the journal" :
 						      "not found in the journal");
 		return;                           /* the others are of the same message */

@@ -234,7 +234,7 @@ void message_check_end(struct plan *p, struct message *m)
 		message_tidy(p, m);
 		return;
 	}
-	log_line("end msg %" PRIu64, m->id);
+	tell_over(&p->tell, m->id);
 	p->counts.ended++;
 	message_free(p, m);
 }

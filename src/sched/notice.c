@@ -165,7 +165,7 @@ static void discard(struct plan *p, struct message *m)
 	struct buf ranges;
 	struct result o = {.outcome = OUTCOME_SETTLED};
 
-	log_line("triple bounce: discarding bounce/%" PRIu64, m->id);
+	tell_triple(&p->tell, m->id);
 	buf_init(&ranges, (NOTICE_RCPTS_MAX + 1) * sizeof(struct msg_range));
 	pick_all(m->more, &ps);
 	o.ranges_n = add_ranges(&ps, true, &ranges);
@@ -270,6 +270,6 @@ void plan_bounced(struct plan *p, const struct msg_bounced *b)
 
 	if (!m || !m->more || !link_is_in(&m->more->notice) || b->verdict == STORED_OK)
 		return;
-	log_line("warning: trouble injecting bounce message, will try later");
+	tell_warning(&p->tell, "trouble injecting bounce message, will try later");
 	notice_later(p, m, BOUNCE_AGAIN_S);
 }

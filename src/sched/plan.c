@@ -51,6 +51,7 @@ void plan_control(struct plan *p, const struct control *c)
 		.double_host = keep_line(p, c, "doublebouncehost", true, "doublebouncehost"),
 		.memory = p->limits.memory ? p->limits.memory : PLAN_MEMORY,
 	};
+	p->tell.json = span_eq(control_setting_line(c, "logformat"), SPAN("json"));
 	schedule_init(&p->schedule, c);
 	lanes_limit(&p->lanes, destinations_new(c));
 	p->lanes.channels[CHANNEL_LOCAL].limit =
@@ -64,6 +65,7 @@ void plan_init(struct plan *p, const struct plan_world *w, const struct control 
 {
 	*p = (struct plan){.world = w};
 	arena_init(&p->names, NAMES_BLOCK, NAMES_MAX);
+	tell_init(&p->tell);
 	lanes_init(&p->lanes);
 	due_init(&p->due, (uint32_t)(clock_mono_us() / 1000000));
 	jobs_init(&p->jobs);
@@ -119,25 +121,8 @@ void plan_fini(struct plan *p)
 	buf_free(&p->address);
 	buf_free(&p->address2);
 	buf_free(&p->packed);
+	tell_fini(&p->tell);
 	mem_free(p->owed);
-}
-
-struct span log_safe(struct buf *b, struct span s)
-{
-	char *to;
-
-	buf_clear(b);
-	s = span_until(s, RUN_ADDR_MAX + ADDR_MAX);
-	if (s.n == 0)
-		return SPAN_NONE;
-	to = buf_room(b, s.n);
-	check(to);
-	for (size_t i = 0; i < s.n; i++) {
-		unsigned char c = (unsigned char)s.p[i];
-
-		to[i] = (char)(c == '\n' ? '/' : c < 33 || c > 126 || c == '%' ? '_' : c);
-	}
-	return span_of(to, s.n);
 }
 
 static void on_rcpt(struct plan *p, const struct record *r)
@@ -182,7 +167,7 @@ static void settle(struct plan *p, const struct msg_view *v)
 	heap_remove(&p->again, &m->more->again);
 	for (uint32_t i = 0; i < v->m->settles_n; i++)
 		message_settle(p, m, range_at(v->settles, i));
-	log_line("bounce msg %" PRIu64 " qp %" PRIu32, m->id, v->m->pid);
+	tell_bounce(&p->tell, m->id, v->m->pid);
 	p->counts.bounced++;
 	message_check_end(p, m); /* v is not to be used any more */
 }
@@ -202,12 +187,8 @@ static void build(struct plan *p, struct load *l)
 
 static void take_new(struct plan *p, struct load *l)
 {
-	struct span from = log_safe(&p->packed, span_of(l->sender, l->sender_n));
-
-	log_line("new msg %" PRIu64, l->id);
-	log_line("info msg %" PRIu64 ": bytes %" PRIu64 " from <%.*s> qp %" PRIu32
-		 " uid %" PRIu32,
-		 l->id, l->size, SPAN_ARG(from), l->pid, l->uid);
+	tell_new(&p->tell, &(struct tell_info){l->id, l->size, span_of(l->sender, l->sender_n),
+						 l->pid, l->uid});
 	build(p, l);
 }
 
@@ -441,8 +422,8 @@ static void say_status(struct plan *p)
 	if (!p->ready || !p->changed)
 		return;
 	p->changed = false;
-	log_line("status: local %" PRIu32 "/%" PRIu32 " remote %" PRIu32 "/%" PRIu32 "%s",
-		 l->running, l->limit, r->running, r->limit, p->draining ? " exitasap" : "");
+	tell_status(&p->tell, &(struct tell_status){l->running, l->limit, r->running, r->limit,
+						    p->draining});
 }
 
 static bool anything_is_ready(const struct plan *p)

@@ -23,6 +23,7 @@
 #include "sched/job.h"
 #include "sched/load.h"
 #include "sched/schedule.h"
+#include "sched/tell.h"
 
 #define OUTCOME_DELAY_MS   50                     /* control/outcomedelay */
 /* Bytes of outcomes that wait no longer; below WIRE_FRAME_MAX */
@@ -128,6 +129,7 @@ struct plan {
 	const struct plan_world *world;
 	struct plan_limits limits;
 	struct schedule    schedule;
+	struct tell        tell;
 	struct arena       names;
 	struct rewriter   *rewriter;
 	struct lanes       lanes;

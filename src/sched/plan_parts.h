@@ -74,7 +74,4 @@ bool outcome_seen(struct plan *p, const struct record *r, const struct state_vie
 void notice_send(struct plan *p, struct message *m);
 void notice_later(struct plan *p, struct message *m, uint64_t wait_s);
 
-/* docs/qmail.md 12.2: LF becomes '/', other bytes below 33 or above 126 and '%' become '_'. */
-struct span log_safe(struct buf *b, struct span s);
-
 #endif

@@ -831,6 +831,6 @@ void sched_run(struct role *r)
 	sandbox_enter(SANDBOX_QUEUE, journal);
 	role_watch(r, l, &sched_calls, s);
 	loop_run(l);
-	log_line("status: exiting");
+	tell_exiting(&s->plan.tell);
 	log_flush(); /* what is open ends with the process */
 }

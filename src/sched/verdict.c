@@ -206,21 +206,19 @@ static bool take_results(struct span tail, uint32_t results, struct one *ones, u
 	return tail.n == 0;
 }
 
-static void log_end(struct plan *p, uint64_t delivery, const struct one *o, bool mangled)
+static void log_end(struct plan *p, const struct job *j, uint64_t delivery,
+		    const struct one *o, bool mangled)
 {
-	static const char *const words[] = {[OUTCOME_DELIVERED] = "success",
-					    [OUTCOME_FAILED] = "failure",
-					    [OUTCOME_DEFERRED] = "deferral"};
-	struct span text, end;
+	static const enum tell_result words[] = {[OUTCOME_DELIVERED] = TELL_SUCCESS,
+						 [OUTCOME_FAILED] = TELL_FAILURE,
+						 [OUTCOME_DEFERRED] = TELL_DEFERRAL};
+	uint64_t id = j->run->message->id;
 
-	if (mangled) {
-		log_line("delivery %" PRIu64 ": report mangled, will defer", delivery);
-		return;
-	}
-	text = log_safe(&p->packed, o->text);
-	end = log_safe(&p->address, o->aged ? SPAN(DYING_TEXT) : SPAN_NONE);
-	log_line("delivery %" PRIu64 ": %s: %.*s%.*s", delivery, words[o->outcome],
-		 SPAN_ARG(text), SPAN_ARG(end));
+	if (mangled)
+		tell_mangled(&p->tell, delivery, id);
+	else
+		tell_end(&p->tell, delivery, id, words[o->outcome], o->text,
+			 o->aged ? SPAN(DYING_TEXT) : SPAN_NONE);
 }
 
 /* Whether b goes into the outcome that a begins. */
@@ -313,7 +311,7 @@ static void decide(struct plan *p, const struct job *j, struct one *ones, uint32
 		o->aged = o->outcome == OUTCOME_DEFERRED && j->dying;
 		if (o->aged)
 			o->outcome = OUTCOME_FAILED;
-		log_end(p, j->first_delivery + i, o, mangled);
+		log_end(p, j, j->first_delivery + i, o, mangled);
 	}
 }
 

@@ -393,6 +393,8 @@ static const struct {
 	 "E control/destinations:1: \"a.b\" is not DOMAIN:CONNECTIONS:RATE:RECIPIENTS (65535, 1000000, 100 at most)\n"},
 	{"destinations", "a.b:0\n",
 	 "E control/destinations:1: \"a.b:0\" is not DOMAIN:CONNECTIONS:RATE:RECIPIENTS (65535, 1000000, 100 at most)\n"},
+	{"logformat", "json\n", ""},
+	{"logformat", "xml\n", "E control/logformat:1: \"xml\" is neither qmail nor json\n"},
 	{"retryschedule", "# none\n5m\n30\n7d\n", ""},
 	{"retryschedule", "5m\nsoon\n",
 	 "E control/retryschedule:2: \"soon\" is not a time from 1s to 7d (90, 20m, 6h, 2d)\n"},
