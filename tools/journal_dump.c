@@ -2,6 +2,7 @@
 #include "tools/quire_journal.h"
 
 #include "core/pool.h"
+#include "journal/dict.h"
 #include "journal/zip.h"
 #include "mail/envelope.h"
 #include "tools/quire.h"
@@ -30,7 +31,6 @@ struct dump {
 	struct reader *reader;                    /* the one that is walked */
 	struct reader *side;                      /* for dictionaries */
 	struct zip *zip;
-	uint32_t dict;                            /* that zip was given; 0: none */
 	char *raw;
 	uint64_t from, to, since_us, until_us, damage;
 	bool bodies, queue;
@@ -105,16 +105,13 @@ static bool use_dict(struct dump *d, uint64_t pos, uint32_t number)
 {
 	struct record rec;
 
-	if (number == d->dict)
+	if (zip_has_dict(d->zip, number))
 		return true;
 	if (!d->side)
 		d->side = journal_tool_reader(&d->tool, true);
-	if (!d->side || reader_dict(d->side, pos, number, &rec) != READ_OK)
+	if (!d->side || reader_dict(d->side, pos, number, &rec) != READ_OK || dict_number(rec.body) != number)
 		return false;
-	zip_free(d->zip);
-	d->zip = zip_new(PLAIN_LEVEL);
 	zip_add_dict(d->zip, number, rec.body, false);
-	d->dict = number;
 	return true;
 }
 
@@ -418,6 +415,7 @@ static int dump(struct dump *d, const struct asked *a)
 		return quire_say(EXIT_WRONG, d->tool.verb, "--from, --to: a position or SEGMENT:OFFSET");
 	d->reader = d->tool.reader;
 	d->zip = zip_new(PLAIN_LEVEL);
+	zip_add_dict(d->zip, dict_built_in().number, dict_built_in().bytes, false);
 	d->raw = mem_new(BODY_PART_MAX);
 	if (a->segment)
 		code = only(d, a->segment);

@@ -11,6 +11,7 @@
 
 #include "core/pool.h"
 #include "core/table.h"
+#include "journal/dict.h"
 #include "journal/zip.h"
 #include "mail/envelope.h"
 #include "tools/quire.h"
@@ -25,7 +26,6 @@
 #define RCPTS_SANE_MAX (1u << 27)                 /* as in sched: recipients of one message */
 #define READ_TRIES     50                         /* a walk whose file can't be read: 1 s */
 #define READ_WAIT_US   20000
-#define DICTS_KEPT     8                          /* of zip; then a new one is begun */
 #define PLAIN_LEVEL    1                          /* nothing is packed here */
 #define PATTERN_MAX    2048                       /* an address and more */
 
@@ -54,7 +54,6 @@ struct mail_index {
 	size_t places_n, places_cap;
 	bool places_known;
 	struct zip *zip;
-	uint32_t dicts[DICTS_KEPT], dicts_n;
 	char *raw;                                /* BODY_PART_MAX */
 };
 
@@ -263,6 +262,7 @@ struct mail_index *mail_index_new(struct journal_tool *t, uint64_t *ret_damage)
 	map_init(&x->by_id, MAILS_MAX);
 	buf_init(&x->body, REC_MAX);
 	x->zip = zip_new(PLAIN_LEVEL);
+	zip_add_dict(x->zip, dict_built_in().number, dict_built_in().bytes, false);
 	x->raw = mem_new(BODY_PART_MAX);
 	if (!walk(x, t->reader, BODIES_PASS, "reading", take_record)) {
 		mail_index_free(x);
@@ -445,23 +445,15 @@ bool mail_index_rcpts(struct mail_index *x, size_t i,
 	return seen >= x->view.m->rcpts;
 }
 
-/* zip keeps what it was given; a journal may have seen more dictionaries than it has room for. */
 static bool need_dict(struct mail_index *x, uint64_t pos, uint32_t number)
 {
 	struct record d;
 
-	for (uint32_t k = 0; k < x->dicts_n; k++)
-		if (x->dicts[k] == number)
-			return true;
-	if (reader_dict(x->tool->reader, pos, number, &d) != READ_OK)
+	if (zip_has_dict(x->zip, number))
+		return true;
+	if (reader_dict(x->tool->reader, pos, number, &d) != READ_OK || dict_number(d.body) != number)
 		return false;
-	if (x->dicts_n == DICTS_KEPT) {
-		zip_free(x->zip);
-		x->zip = zip_new(PLAIN_LEVEL);
-		x->dicts_n = 0;
-	}
 	zip_add_dict(x->zip, number, d.body, false);
-	x->dicts[x->dicts_n++] = number;
 	return true;
 }
 

@@ -2,6 +2,7 @@
 
 #include "core/disk.h"
 #include "core/pool.h"
+#include "journal/dict.h"
 #include "journal/segments.h"
 
 #include <stdio.h>
@@ -10,8 +11,6 @@
 
 #define CHUNK       ((size_t)2 * BATCH_BLOCKS_MAX * BLOCK_SIZE) /* holds the largest batch */
 #define UNREADABLE  0xa5                          /* a tag of these bytes has no fitting checksum */
-#define DICTS_MAX   8                             /* of one segment; zip holds more */
-#define PLAIN_LEVEL 1                             /* nothing is packed here */
 
 void scan_init(struct scan *s, int fd, uint64_t number, uint64_t segment_size, const uint8_t uuid[16])
 {
@@ -22,7 +21,6 @@ void scan_init(struct scan *s, int fd, uint64_t number, uint64_t segment_size, c
 	s->buf = s->raw_buf + (DISK_ALIGN - (uintptr_t)s->raw_buf % DISK_ALIGN) % DISK_ALIGN;
 	s->payload = mem_new((size_t)BATCH_BLOCKS_MAX * BLOCK_DATA);
 	s->part = mem_new(BODY_PART_MAX);
-	s->zip = zip_new(PLAIN_LEVEL);
 }
 
 void scan_fini(struct scan *s)
@@ -31,7 +29,6 @@ void scan_fini(struct scan *s)
 	mem_free(s->payload);
 	mem_free(s->part);
 	mem_free(s->manifest);
-	zip_free(s->zip);
 	*s = (struct scan){.fd = -1};
 }
 
@@ -185,19 +182,13 @@ void scan_head(struct scan *s)
 
 /* ---- records ---- */
 
-static void learn_dict(struct scan *s, const struct rec_head *h, struct span body)
-{
-	if (s->dicts == DICTS_MAX)
-		return;
-	zip_add_dict(s->zip, h->number, body, false);
-	s->dicts++;
-}
-
 static bool unpacks(struct scan *s, struct span body)
 {
 	struct rec_body b;
 
 	memcpy(&b, body.p, sizeof b);
+	if (b.dict && !zip_has_dict(s->zip, b.dict) && s->calls->dict)
+		s->calls->dict(s->ctx, b.dict);
 	return b.raw_n <= BODY_PART_MAX && zip_unpack(s->zip, b.codec, b.dict, span_from(body, sizeof b),
 						      b.raw_hash, s->part, b.raw_n);
 }
@@ -235,11 +226,15 @@ static void take_record(struct scan *s, uint64_t q, const struct rec_head *h, st
 		damage(s, off, rec_size(h->n), "a record of a kind that this version does not know");
 		return;
 	}
-	if (h->type == REC_DICT)
-		learn_dict(s, h, body);
+	if (h->type == REC_DICT && dict_number(body) != h->number) {
+		damage(s, off, rec_size(h->n), "a dictionary that has another number than its bytes");
+		return;
+	}
+	if (h->type == REC_DICT && s->zip && !zip_has_dict(s->zip, h->number))
+		zip_add_dict(s->zip, h->number, body, false);
 	if (h->type == REC_SEAL)
 		take_seal(s, q, body, b);
-	if (h->type == REC_BODY && !unpacks(s, body)) {
+	if (h->type == REC_BODY && s->zip && !unpacks(s, body)) {
 		damage(s, off, rec_size(h->n), "a body that does not unpack to what was packed");
 		lost(s, off, offset_of(s, q + rec_size(h->n)));
 		return;

@@ -19,6 +19,8 @@ struct scan_calls {
 	/* Records may have been lost between these two offsets */
 	void (*lost)(void *ctx, uint64_t from, uint64_t to);
 	void (*progress)(void *ctx, uint64_t bytes);      /* so many more were read */
+	/* A frame names a dictionary that zip does not have: it may be in another segment */
+	void (*dict)(void *ctx, uint32_t number);
 };
 struct scan {
 	/* the caller's */
@@ -29,6 +31,7 @@ struct scan {
 	bool           loose;                     /* damage to the head is known, or of no matter */
 	const struct scan_calls *calls;
 	void          *ctx;
+	struct zip    *zip;                       /* takes the dictionaries; NULL: bodies stay packed */
 	/* what was found */
 	bool           head_ok, copy_ok, sealed;
 	struct segment_head head;                 /* where one of them is */
@@ -44,8 +47,6 @@ struct scan {
 	size_t         buf_n;
 	bool           linked;
 	uint64_t       chain_before;              /* of the batch before the one at hand */
-	struct zip    *zip;
-	uint32_t       dicts;
 };
 void scan_init(struct scan *s, int fd, uint64_t number, uint64_t segment_size, const uint8_t uuid[16]);
 void scan_fini(struct scan *s);                   /* fd stays open */

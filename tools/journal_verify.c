@@ -13,6 +13,7 @@
 
 #include "core/file.h"
 #include "core/pool.h"
+#include "journal/dict.h"
 #include "journal/index.h"
 #include "journal/recover.h"
 #include "journal/segments.h"
@@ -30,6 +31,7 @@
 
 #define OPEN_TRIES 20                             /* a running journald gives segments up */
 #define OPEN_WAIT_US 50000
+#define PLAIN_LEVEL 1                             /* nothing is packed here */
 #define FILES_SPARE 64                            /* descriptors beside one for each segment */
 
 static const char help[] =
@@ -48,6 +50,7 @@ struct verify {
 	struct journal_end end;                   /* of a stopped journal */
 	enum recovered how;
 	struct facts facts;
+	struct zip *zip;                          /* with the dictionaries of all segments so far */
 	uint64_t wrong, bytes, batches, records, segments, indexes, unnamed;
 	uint64_t passed;
 	/* the file at hand */
@@ -317,7 +320,32 @@ static void on_record(void *ctx, uint64_t pos, const struct rec_head *h, struct 
 	against_index(x, pos, h, body);
 }
 
-static const struct scan_calls scan_calls = {on_record, on_damage, on_lost, on_progress};
+/* Each segment begins with the dictionary that its frames need.  Where damage took it, it is told already, and
+ * another segment has nearly always the same one: what can be delivered is not called lost. */
+static void on_dict(void *ctx, uint32_t number)
+{
+	static const struct scan_calls quiet;
+	struct verify *x = ctx;
+
+	for (size_t i = 0; i < x->n && !zip_has_dict(x->zip, number); i++) {
+		struct scan s;
+
+		if (x->v[i].fd < 0 || &x->v[i] == x->f)
+			continue;
+		scan_init(&s, x->v[i].fd, x->v[i].e.number, x->tool.segment_size, x->tool.uuid);
+		s.loose = true;
+		s.calls = &quiet;
+		s.zip = x->zip;
+		s.end = 2 * BLOCK_SIZE + DICT_MAX / BLOCK_DATA * BLOCK_SIZE;
+		if (s.end > segment_usable(x->tool.segment_size))
+			s.end = segment_usable(x->tool.segment_size);
+		scan_head(&s);
+		scan_run(&s);
+		scan_fini(&s);
+	}
+}
+
+static const struct scan_calls scan_calls = {on_record, on_damage, on_lost, on_progress, on_dict};
 
 static void open_index(struct verify *x)
 {
@@ -425,6 +453,7 @@ static void verify_file(struct verify *x, struct file *f)
 	scan_init(&s, f->fd, f->e.number, x->tool.segment_size, x->tool.uuid);
 	s.end = limit_of(x, f);
 	s.calls = &scan_calls;
+	s.zip = x->zip;
 	s.ctx = x;
 	scan_head(&s);
 	open_index(x);
@@ -490,6 +519,8 @@ static int verify(struct verify *x)
 
 	facts_init(&x->facts, x->tool.segment_size);
 	buf_init(&x->end.why, 1);
+	x->zip = zip_new(PLAIN_LEVEL);
+	zip_add_dict(x->zip, dict_built_in().number, dict_built_in().bytes, false);
 	if (x->tool.running) {
 		x->tool.reader = journal_tool_reader(&x->tool, true);
 		code = x->tool.reader ? open_running(x) : EXIT_DAMAGE;
@@ -511,6 +542,7 @@ static int verify(struct verify *x)
 	say_end(x);
 	forget_files(x);
 	facts_fini(&x->facts);
+	zip_free(x->zip);
 	mem_free(x->v);
 	journal_end_fini(&x->end);
 	if (fflush(stdout) != 0 || ferror(stdout))
