@@ -14,6 +14,7 @@
  *   lost or killed before that              the same, nobody hears it
  *   lost or killed after that               the message stays queued
  *   a malformed byte, a long address        Z91, D11
+ *   a replay from who may not say so        Z91
  *   more than a day                         Z52
  *   refused by the store                    Z53 (full), Z71 (limit, no credit)
  *   too many of one user                    Z71 at once
@@ -62,7 +63,7 @@ struct guest {
 	struct msg_submit  submit;                /* what was counted so far */
 	char               sender[ADDR_MAX];
 	bool               owes_part, owes_rcpts, owes_submit;
-	bool               body_ended, complete, answered, gone;
+	bool               body_ended, complete, answered, gone, replays;
 };
 
 struct door {
@@ -295,6 +296,19 @@ static void on_said(struct guest *g, enum submit_event e, struct span what)
 	}
 }
 
+/* Only who could read the journal anyway may say so.  The message is delivered as it was: the line
+ * that was put in front of it goes. */
+static void note_replay(struct guest *g)
+{
+	if (g->replays || !g->talk.replay_of)
+		return;
+	g->replays = true;
+	buf_clear(&g->raw);
+	g->deposit.replay_of = g->talk.replay_of;
+	if (g->user->uid != 0 && g->user->uid != geteuid())
+		answer_code(g, SUBMIT_FORMAT);
+}
+
 static void on_bytes(struct stream *st, struct span *in)
 {
 	struct guest *g = owner_of(st, struct guest, stream);
@@ -304,8 +318,13 @@ static void on_bytes(struct stream *st, struct span *in)
 		(void)span_cut(in, in->n);        /* docs/qmail.md 3.2: ignored */
 		return;
 	}
-	while (in->n > 0 && pay(g) && !g->complete)
-		on_said(g, submit_talk_take(&g->talk, in, &what), what);
+	while (in->n > 0 && pay(g) && !g->complete) {
+		enum submit_event e = submit_talk_take(&g->talk, in, &what);
+
+		if (e != SUBMIT_MORE)
+			note_replay(g);
+		on_said(g, e, what);
+	}
 	if (g->complete)
 		(void)span_cut(in, in->n);
 	(void)pay(g);

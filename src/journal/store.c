@@ -460,7 +460,9 @@ enum put deposit_submit(struct deposit *d, const struct msg_submit *m, struct sp
 		.settles_n = m->settles_n,
 		.kind = m->kind,
 	};
-	struct span pieces[5];
+	struct { uint16_t tag, n; uint64_t id; } __attribute__((packed)) replay = {
+		EXTRA_REPLAY, sizeof(uint64_t), d->replay_of};
+	struct span pieces[6];
 
 	check(s && !d->refused && !d->committing);
 	if (!submit_is_sound(d, m, rest))
@@ -472,12 +474,14 @@ enum put deposit_submit(struct deposit *d, const struct msg_submit *m, struct sp
 	pieces[2] = places_span(&d->rcpt);
 	pieces[3] = span_from(rest, m->sender_n); /* the record has settles[] first */
 	pieces[4] = span_until(rest, m->sender_n);
-	if (record_bytes(pieces, 5) > commit_record_max(s->commit))
+	pieces[5] = span_of(&replay, d->replay_of ? sizeof(replay) : 0);
+	msg.extra_n = (uint32_t)pieces[5].n;
+	if (record_bytes(pieces, 6) > commit_record_max(s->commit))
 		return refuse(d, STORED_LIMIT);
-	if (!commit_fits(s->commit, record_bytes(pieces, 5), COMMIT_ACKED))
+	if (!commit_fits(s->commit, record_bytes(pieces, 6), COMMIT_ACKED))
 		return PUT_WAIT;
 	h.id = id_of(d);
-	if (!store_add(s, &h, pieces, 5, COMMIT_ACKED, NULL))
+	if (!store_add(s, &h, pieces, 6, COMMIT_ACKED, NULL))
 		return PUT_WAIT;
 	commit_wait(s->commit, &d->waiter);
 	d->committing = true;

@@ -85,6 +85,7 @@ struct deposit {
 	uint64_t       id;                        /* 0: nothing was written yet */
 	uint64_t       held;                      /* uncommitted bytes of this one */
 	uint64_t       size, rcpt_bytes;          /* raw body; packed addresses */
+	uint64_t       replay_of;                 /* its MSG says which message it delivers again; 0: none */
 	uint32_t       rcpts;
 	struct places  body, rcpt;
 	uint8_t        verdict;

@@ -230,13 +230,24 @@ static bool put(struct submit *s, struct span bytes)
 	return true;
 }
 
+static bool put_hello(struct submit *s)
+{
+	char id[8];
+
+	if (!s->replay_of)
+		return put(s, SPAN(SUBMIT_HELLO));
+	for (unsigned i = 0; i < sizeof(id); i++)
+		id[i] = (char)(s->replay_of >> 8 * i);
+	return put(s, SPAN(SUBMIT_REPLAY)) && put(s, span_of(id, sizeof(id)));
+}
+
 /* In front of the body's first chunk stands the greeting. */
 static bool put_chunk(struct submit *s, struct span bytes)
 {
 	uint32_t n = (uint32_t)bytes.n;
 	char     head[CHUNK_HEAD] = {(char)n, (char)(n >> 8), (char)(n >> 16), (char)(n >> 24)};
 
-	if (!s->connected && !put(s, SPAN(SUBMIT_HELLO)))
+	if (!s->connected && !put_hello(s))
 		return false;
 	return put(s, span_of(head, sizeof(head))) && put(s, bytes);
 }

@@ -14,6 +14,10 @@
  *   "Z" code SP text temporary; code is qmail-queue's exit code (docs/qmail.md 3.4)
  *   "D" code SP text permanent
  *
+ * Root, and the user that quire's journal belongs to, may say "quire-replay 1\n" instead, and the id
+ * (u64 little endian) of the message that is delivered again: then no Received line is put in
+ * front, and the new MSG and the log name the old one (docs/journal.md, Records).
+ *
  * An answer may come before the end (a limit, a bad byte).  An end of file before the
  * envelope's end queues nothing and is answered Z54.  What follows the envelope's end is
  * ignored.  journald puts the Received line in front.
@@ -28,6 +32,7 @@
 #include <stdint.h>
 
 #define SUBMIT_HELLO     "quire-submit 1\n"
+#define SUBMIT_REPLAY    "quire-replay 1\n"          /* as long */
 #define SUBMIT_CHUNK_MAX (64 * 1024)
 #define SUBMIT_WAIT_MS   60000 /* for a journald that restarts; for each write and the answer */
 #define SUBMIT_TEXT_MAX  200
@@ -63,7 +68,9 @@ enum submit_event {
 struct submit_talk {
 	uint8_t  phase;
 	uint8_t  code;
+	bool     is_replay;
 	uint16_t addr_n;
+	uint64_t replay_of;                       /* complete with the first event after SUBMIT_MORE */
 	uint32_t left;                            /* of a word being gathered, or of a chunk */
 	uint32_t number;
 	char     addr[ADDR_MAX];
@@ -80,6 +87,7 @@ struct submit {
 	uint32_t           wait_ms;               /* SUBMIT_WAIT_MS; tests make it shorter */
 	int                fd, code;
 	bool               connected, body_ended, complete;
+	uint64_t           replay_of;             /* set after submit_begin(); 0: ordinary mail */
 	uint64_t           id;
 	char               text[SUBMIT_TEXT_MAX]; /* what the server said, or submit_text() */
 	struct submit_talk check;                /* the envelope is checked on this side, too */

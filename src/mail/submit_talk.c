@@ -1,6 +1,7 @@
 /* Phases:
  *
- *   HELLO     matching SUBMIT_HELLO; left counts what is still to match
+ *   HELLO     matching SUBMIT_HELLO or SUBMIT_REPLAY; left counts what is still to match
+ *   REPLAY    eight bytes of an id; left counts down
  *   CHUNK_N   four bytes of a length; left counts down
  *   CHUNK     left bytes of the body
  *   F         the byte F
@@ -12,9 +13,12 @@
 
 #include <string.h>
 
-enum { HELLO, CHUNK_N, CHUNK, F, SENDER, RECORD, RCPT, END, BAD };
+enum { HELLO, REPLAY, CHUNK_N, CHUNK, F, SENDER, RECORD, RCPT, END, BAD };
 
 #define LENGTH_N 4
+#define ID_N     8
+
+static_check(sizeof(SUBMIT_HELLO) == sizeof(SUBMIT_REPLAY));
 
 void submit_talk_init(struct submit_talk *t)
 {
@@ -23,6 +27,8 @@ void submit_talk_init(struct submit_talk *t)
 	t->left = sizeof(SUBMIT_HELLO) - 1;
 	t->number = 0;
 	t->addr_n = 0;
+	t->is_replay = false;
+	t->replay_of = 0;
 }
 
 void submit_talk_envelope(struct submit_talk *t)
@@ -38,13 +44,19 @@ static enum submit_event bad(struct submit_talk *t, enum submit_code code)
 	return SUBMIT_BAD;
 }
 
+/* The words differ in one place; what was matched before it fits both. */
 static bool take_hello(struct submit_talk *t, struct span *in)
 {
-	struct span word = SPAN(SUBMIT_HELLO), part = span_cut(in, t->left);
+	struct span part = span_cut(in, t->left), hello = SPAN(SUBMIT_HELLO), replay = SPAN(SUBMIT_REPLAY);
+	size_t      at = hello.n - t->left;
+	bool        could_be_both = span_eq(span_until(hello, at), span_until(replay, at));
+	bool        fits_hello = span_eq(span_until(span_from(hello, at), part.n), part);
+	bool        fits_replay = span_eq(span_until(span_from(replay, at), part.n), part);
 
-	word = span_until(span_from(word, word.n - t->left), part.n);
 	t->left -= (uint32_t)part.n;
-	return span_eq(word, part);
+	if (could_be_both)
+		t->is_replay = fits_replay && !fits_hello;
+	return t->is_replay ? fits_replay : fits_hello;
 }
 
 static void expect_chunk(struct submit_talk *t)
@@ -52,6 +64,16 @@ static void expect_chunk(struct submit_talk *t)
 	t->phase = CHUNK_N;
 	t->left = LENGTH_N;
 	t->number = 0;
+}
+
+static bool take_id(struct submit_talk *t, struct span *in)
+{
+	for (; t->left > 0 && in->n > 0; t->left--)
+		t->replay_of |= (uint64_t)(unsigned char)span_cut(in, 1).p[0] << (8 * (ID_N - t->left));
+	if (t->left > 0)
+		return true;
+	expect_chunk(t);
+	return t->replay_of != 0;
 }
 
 static enum submit_event take_length(struct submit_talk *t, struct span *in)
@@ -135,9 +157,15 @@ static enum submit_event take_one(struct submit_talk *t, struct span *in, struct
 	case HELLO:
 		if (!take_hello(t, in))
 			return bad(t, SUBMIT_FORMAT);
-		if (t->left == 0)
+		if (t->left == 0 && t->is_replay) {
+			t->phase = REPLAY;
+			t->left = ID_N;
+		} else if (t->left == 0) {
 			expect_chunk(t);
+		}
 		return SUBMIT_MORE;
+	case REPLAY:
+		return take_id(t, in) ? SUBMIT_MORE : bad(t, SUBMIT_FORMAT);
 	case CHUNK_N: return take_length(t, in);
 	case CHUNK:   return take_chunk(t, in, ret);
 	case F:

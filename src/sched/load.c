@@ -218,6 +218,8 @@ void load_part(struct loads *ls, struct load *l, const struct record *r)
 void load_msg(struct loads *ls, struct load *l, const struct record *r,
 	      const struct msg_view *v)
 {
+	struct span replay;
+
 	if (r->pos > l->pos)                      /* of copies the one at the highest is kept */
 		l->pos = r->pos;
 	if (l->committed)
@@ -232,6 +234,8 @@ void load_msg(struct loads *ls, struct load *l, const struct record *r,
 	l->rcpt_parts = v->m->rcpt_parts;
 	l->uid = v->m->uid;
 	l->pid = v->m->pid;
+	if (msg_extra(v, EXTRA_REPLAY, &replay) && replay.n == sizeof(l->replay_of))
+		memcpy(&l->replay_of, replay.p, sizeof(l->replay_of));
 	l->sender_n = (uint16_t)v->sender.n;
 	if (v->sender.n == 0)
 		return;

@@ -61,6 +61,7 @@ struct load {
 	uint32_t            parts_n, parts_bytes;
 	uint32_t            rcpts, rcpt_parts, uid, pid;
 	uint64_t            pos, arrival_us, size;
+	uint64_t            replay_of;            /* the message that it delivers again; 0: none */
 	char               *sender;
 };
 

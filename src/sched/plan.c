@@ -189,6 +189,8 @@ static void take_new(struct plan *p, struct load *l)
 {
 	tell_new(&p->tell, &(struct tell_info){l->id, l->size, span_of(l->sender, l->sender_n),
 						 l->pid, l->uid});
+	if (l->replay_of)
+		tell_replay(&p->tell, l->id, l->replay_of);
 	build(p, l);
 }
 

@@ -118,6 +118,14 @@ void tell_new(struct tell *t, const struct tell_info *i)
 		 i->id, i->bytes, SPAN_ARG(from), i->qp, i->uid);
 }
 
+void tell_replay(struct tell *t, uint64_t id, uint64_t of)
+{
+	if (t->json)
+		json("replay", ",\"id\":\"%" PRIu64 "\",\"of\":\"%" PRIu64 "\"", id, of);
+	else
+		log_line("replay msg %" PRIu64 ": of msg %" PRIu64, id, of);
+}
+
 void tell_start(struct tell *t, uint64_t delivery, uint64_t id, enum channel ch,
 		struct span rcpt)
 {

@@ -25,6 +25,8 @@ struct tell_info {
 	uint32_t qp, uid;
 };
 void tell_new(struct tell *t, const struct tell_info *i); /* two lines: new msg, info msg */
+/* of: the message that it delivers again */
+void tell_replay(struct tell *t, uint64_t id, uint64_t of);
 void tell_start(struct tell *t, uint64_t delivery, uint64_t id, enum channel ch,
 		struct span rcpt);
 /* text, and behind it what we add to it */

@@ -782,6 +782,7 @@ struct visitor {
 	pthread_t   thread;
 	struct span body;
 	uint32_t    rcpts;
+	uint64_t    replay_of;
 	const char *envelope;                     /* instead of sender and recipients */
 	size_t      envelope_n;
 	struct submit s;
@@ -794,6 +795,7 @@ static void *visit(void *arg)
 	struct visitor *v = arg;
 
 	submit_begin(&v->s, w.path);
+	v->s.replay_of = v->replay_of;
 	(void)submit_body(&v->s, v->body);
 	if (v->envelope) {
 		(void)submit_envelope(&v->s, span_of(v->envelope, v->envelope_n));
@@ -843,6 +845,31 @@ static void test_door(void **state)
 	snprintf(line, sizeof(line), "Received: (qmail %d invoked by uid %d); ", (int)getpid(), (int)getuid());
 	assert_memory_equal(body.p, line, strlen(line));
 	assert_memory_equal(body.p + body.n - v.body.n - 1, "\nSubject: x\n\nhello", v.body.n + 1);
+	free((void *)body.p);
+}
+
+/* As it was, and its MSG says of what it is another delivery. */
+static void test_door_replay(void **state)
+{
+	struct visitor  v = {.body = SPAN("Subject: x\n\nhello"), .rcpts = 1, .replay_of = 4711};
+	struct rec_head head = {.type = REC_MSG};
+	const struct seen *msg;
+	struct msg_view m;
+	struct span     body, of;
+	uint64_t        id = 0;
+
+	open_door();
+	visitor_start(&v);
+	visitor_await(&v);
+	assert_int_equal(v.code, 0);
+	stop_and_read();
+	msg = history_find(&h, REC_MSG, v.s.id, 0);
+	assert_true(msg_view(&head, span_of(msg->body, msg->n), &m));
+	assert_true(msg_extra(&m, EXTRA_REPLAY, &of) && of.n == sizeof(id));
+	memcpy(&id, of.p, sizeof(id));
+	assert_int_equal(id, 4711);
+	body = history_body(&h, v.s.id);
+	assert_true(span_eq(body, v.body));
 	free((void *)body.p);
 }
 
@@ -1029,6 +1056,7 @@ int main(void)
 		BOTH(test_full_disk),
 		BOTH(test_full_disk_to_the_brim),
 		BOTH(test_door),
+		BOTH(test_door_replay),
 		BOTH(test_door_large),
 		BOTH(test_door_bad),
 		BOTH(test_door_crowd),

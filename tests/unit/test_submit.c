@@ -85,10 +85,25 @@ static void test_talk(void **state)
 	expect_told(SPAN(SUBMIT_HELLO "\5\0\0\0hello\3\0\0\0 yo\0\0\0\0Fs@x\0Ta@b\0T\0\0more"),
 	            "hello yo|;F:s@x;T:a@b;T:;.;");
 	expect_told(SPAN(SUBMIT_HELLO "\0\0\0\0F\0\0"), "|;F:;.;");
+	expect_told(SPAN(SUBMIT_REPLAY "\7\0\0\0\0\0\0\1\2\0\0\0hi\0\0\0\0Fs\0\0"), "hi|;F:s;.;");
+	expect_told(SPAN(SUBMIT_REPLAY "\0\0\0\0\0\0\0\0\0\0\0\0F\0\0"), "!91");
+	expect_told(SPAN("quire-rubmit 1\n\0\0\0\0F\0\0"), "!91");
+	expect_told(SPAN("quire-seplay 1\n\0\0\0\0F\0\0"), "!91");
 	expect_told(SPAN("quire-submit 2\n\0\0\0\0F\0\0"), "!91");
 	expect_told(SPAN(SUBMIT_HELLO "\1\0\1\0x"), "!91");
 	expect_told(SPAN(SUBMIT_HELLO "\0\0\0\0Ts@x\0\0"), "|;!91");
 	expect_told(SPAN(SUBMIT_HELLO "\0\0\0\0F\0Fx\0\0"), "|;F:;!91");
+}
+
+static void test_talk_replay_id(void **state)
+{
+	struct submit_talk t;
+	struct span        in = SPAN(SUBMIT_REPLAY "\7\0\0\0\0\0\0\1\0\0\0\0"), ret;
+
+	submit_talk_init(&t);
+	while (submit_talk_take(&t, &in, &ret) == SUBMIT_MORE)
+		assert_true(in.n > 0);
+	assert_true(t.replay_of == 0x0100000000000007);
 }
 
 static void test_talk_long_address(void **state)
@@ -410,6 +425,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_talk),
+		cmocka_unit_test(test_talk_replay_id),
 		cmocka_unit_test(test_talk_long_address),
 		cmocka_unit_test(test_codes),
 		cmocka_unit_test(test_client_says_what_is_written),
