@@ -533,7 +533,9 @@ static void judge(struct target *t, struct hit *h, const struct seen *s)
 			continue;
 		}
 		first_lost = lost++ ? first_lost : r->pos;
-		if (s->verdict != RECOVERED_FAILED && !touches(h, r) && !in_batch(t, h, r))
+		/* Mixed into one that has more segments, ours are the odd ones out. */
+		if (s->verdict != RECOVERED_FAILED && h->fault != MIXED && !touches(h, r) &&
+		    !in_batch(t, h, r))
 			world_fail("%s, %s, seg-%016" PRIx64 " offset %" PRIu64
 				   ": costs the whole record at %" PRIu64
 				   " (offset %" PRIu64 "); recovery says %d, %u places",
