@@ -431,6 +431,7 @@ static void done(struct errand *e)
 		p->wanted = 0;
 	} else if (f) {
 		note_taken(p, &p->cold_taken);
+		p->cold = 0; /* before kick(): one file for each that is asked for */
 	}
 	if (!wants_more(p) && !p->take_failed)
 		p->error = 0; /* none is needed now */
