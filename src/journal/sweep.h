@@ -4,6 +4,8 @@
  *              position is reached; live belongs to the thread while one runs
  *   FOLLOWING  sweep_moved(), once a batch, reads it out of the ring, from the loop
  *
+ * What could not be asked of the disk (not: what it answered wrong) is asked again each second.
+ *
  * Damage that is met is reported once for each place, with segment and offset: the segment is
  * marked, and whoever gives it up keeps its file (docs/journal.md, Quarantine). */
 #ifndef JOURNAL_SWEEP_H
