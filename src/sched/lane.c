@@ -3,6 +3,7 @@
 #include "core/clock.h"
 #include "core/pool.h"
 #include "mail/addr.h"
+#include "sched/plan.h"
 
 #include <string.h>
 
@@ -13,7 +14,77 @@ static struct span key_of(const void *value)
 
 static size_t lane_bytes(const struct lane *l)
 {
-	return sizeof(*l) + l->domain_n + (l->pace ? sizeof(*l->pace) : 0);
+	size_t n = sizeof(*l) + l->domain_n + (l->pace ? sizeof(*l->pace) : 0);
+
+	for (unsigned w = 0; w < WEIGHTS; w++)
+		n += l->senders[w] ? sizeof(*l->senders[w]) : 0;
+	return n;
+}
+
+/* ---- what waits in a lane, and whose turn it is there ---- */
+
+static void deal(struct lanes *ls, struct senders *s, struct run *r)
+{
+	const struct message *m = r->message;
+	unsigned i = 0;
+
+	if (m)
+		i = hash_bytes(span_of(m->sender, m->sender_n), ls->by_domain.seed) % SENDER_TURNS;
+	run_queue_add(&s->of[i], r);
+	s->waiting |= 1ull << i;
+}
+
+static void spread(struct lanes *ls, struct lane *l, enum weight w)
+{
+	struct run *r;
+
+	l->senders[w] = mem_new(sizeof(*l->senders[w]));
+	ls->bytes += sizeof(*l->senders[w]);
+	while ((r = run_queue_take(&l->ready[w])))
+		deal(ls, l->senders[w], r);
+}
+
+static void put(struct lanes *ls, struct lane *l, enum weight w, struct run *r)
+{
+	ls->channels[l->channel].ready += r->count;
+	l->waiting[w]++;
+	if (!l->senders[w] && l->waiting[w] <= LANE_FEW) {
+		run_queue_add(&l->ready[w], r);
+		return;
+	}
+	if (!l->senders[w])
+		spread(ls, l, w);
+	deal(ls, l->senders[w], r);
+}
+
+static struct run *take_turn(struct senders *s)
+{
+	uint64_t from = s->waiting >> s->turn << s->turn;
+	unsigned i = (unsigned)__builtin_ctzll(from ? from : s->waiting);
+	struct run *r = run_queue_take(&s->of[i]);
+
+	if (!s->of[i].first)
+		s->waiting &= ~(1ull << i);
+	s->turn = (i + 1) % SENDER_TURNS;
+	return r;
+}
+
+/* NULL: nothing waits. */
+static struct run *take(struct lanes *ls, struct lane *l, enum weight w)
+{
+	struct run *r;
+
+	if (l->waiting[w] == 0)
+		return NULL;
+	r = l->senders[w] ? take_turn(l->senders[w]) : run_queue_take(&l->ready[w]);
+	l->waiting[w]--;
+	ls->channels[l->channel].ready -= r->count;
+	if (l->senders[w] && l->waiting[w] == 0) {
+		ls->bytes -= sizeof(*l->senders[w]);
+		mem_free(l->senders[w]);
+		l->senders[w] = NULL;
+	}
+	return r;
 }
 
 static struct pace *pace_of(struct lanes *ls, struct lane *l)
@@ -70,6 +141,8 @@ void lanes_fini(struct lanes *ls)
 	table_fini(&ls->by_domain);
 	heap_fini(&ls->wakes);
 	destinations_free(ls->limits);
+	for (unsigned w = 0; w < WEIGHTS; w++)
+		mem_free(ls->local->senders[w]);
 	mem_free(ls->local);
 	ls->local = NULL;
 }
@@ -113,6 +186,8 @@ void lane_unref(struct lanes *ls, struct lane *l)
 	ls->bytes -= lane_bytes(l);
 	if (l->pace)
 		heap_remove(&ls->wakes, &l->pace->wake);
+	for (unsigned w = 0; w < WEIGHTS; w++)
+		mem_free(l->senders[w]); /* of lists that are given up with the plan */
 	mem_free(l->pace);
 	mem_free(l);
 }
@@ -126,7 +201,7 @@ static uint64_t open_from_us(const struct pace *p)
 static void wake_at(struct lanes *ls, struct pace *p, uint64_t at_us)
 {
 	heap_remove(&ls->wakes, &p->wake);
-	if (p->lane->ready[SMALL].first || p->lane->ready[HUGE].first)
+	if (p->lane->waiting[SMALL] || p->lane->waiting[HUGE])
 		heap_add(&ls->wakes, &p->wake, at_us);
 }
 
@@ -149,9 +224,9 @@ static void arrange(struct lanes *ls, struct lane *l)
 	for (unsigned w = 0; w < WEIGHTS; w++) {
 		bool in = l->turn[w].next != NULL;
 
-		if (open && l->ready[w].first && !in)
+		if (open && l->waiting[w] && !in)
 			list_add_end(&ls->channels[l->channel].turns[w], &l->turn[w]);
-		else if ((!open || !l->ready[w].first) && in)
+		else if ((!open || !l->waiting[w]) && in)
 			list_remove(&l->turn[w]);
 	}
 }
@@ -159,8 +234,7 @@ static void arrange(struct lanes *ls, struct lane *l)
 void lane_add(struct lanes *ls, struct run *r, enum weight w)
 {
 	r->state = RUN_READY;
-	run_queue_add(&r->lane->ready[w], r);
-	ls->channels[r->lane->channel].ready += r->count;
+	put(ls, r->lane, w, r);
 	arrange(ls, r->lane);
 }
 
@@ -186,8 +260,7 @@ struct run *channel_take(struct lanes *ls, enum channel ch, enum weight *ret_wei
 	l = (struct lane *)((char *)first - offsetof(struct lane, turn) -
 			    w * sizeof(struct link));
 	list_remove(first);
-	r = run_queue_take(&l->ready[w]);
-	c->ready -= r->count;
+	r = take(ls, l, w);
 	arrange(ls, l);
 	*ret_weight = w;
 	return r;
@@ -306,20 +379,14 @@ void lanes_revive(struct lanes *ls)
 struct run *lane_extract(struct lanes *ls, struct lane *l,
 			 bool (*wanted)(void *ctx, const struct run *r), void *ctx)
 {
-	struct run_queue out = {0};
+	struct run_queue out = {0}, stay[WEIGHTS] = {{0}};
+	struct run *r;
 
 	for (unsigned w = 0; w < WEIGHTS; w++) {
-		struct run_queue stay = {0};
-		struct run *r;
-
-		while ((r = run_queue_take(&l->ready[w]))) {
-			bool leaves = wanted(ctx, r);
-
-			run_queue_add(leaves ? &out : &stay, r);
-			if (leaves)
-				ls->channels[l->channel].ready -= r->count;
-		}
-		l->ready[w] = stay;
+		while ((r = take(ls, l, w)))
+			run_queue_add(wanted(ctx, r) ? &out : &stay[w], r);
+		while ((r = run_queue_take(&stay[w])))
+			put(ls, l, w, r);
 	}
 	arrange(ls, l);
 	return out.first;

@@ -5,6 +5,9 @@
  * channel_take() goes round the ring, one job a turn.  Runs of small messages and of huge
  * posts queue apart, so that a single mail never stands behind a million recipients of
  * somebody else's list: of SMALL_TURNS + 1 turns the huge ones get one while both wait.
+ * Where more than LANE_FEW runs wait, senders take turns inside the lane: they are dealt into
+ * SENDER_TURNS queues by their address, so that one who sends ten thousand messages to a domain
+ * delays another by a few of them.
  *
  * A lane's window grows by one with each job that went well until there is trouble for the
  * first time, afterwards by one for each window of them; it halves when the site asks to slow
@@ -33,12 +36,22 @@
 #define LANE_DEAD_MAX_S   3600
 #define LANES_MAX         (64u * 1024 * 1024)     /* more domains than there are names */
 #define SMALL_TURNS       4
+/* So few need no turns: whoever comes next is soon there */
+#define LANE_FEW          32
+/* Two senders of a few share a queue once in so many times; 16 bytes each */
+#define SENDER_TURNS      64
 /* A message of more recipients is a huge post */
 #define SMALL_RCPTS_MAX   100
 
 enum weight { SMALL, HUGE, WEIGHTS };
 enum lane_news { LANE_WELL, LANE_SLOW, LANE_DEAD, LANE_NOTHING };
 
+/* What waits in a lane of many. */
+struct senders {
+	struct run_queue of[SENDER_TURNS];
+	uint64_t         waiting;                 /* bits: which are not empty */
+	unsigned         turn;                    /* the next one looked at */
+};
 struct lane;
 /* What only some lanes need: a rate, or trouble. */
 struct pace {
@@ -50,7 +63,9 @@ struct pace {
 	uint32_t          deaths;                 /* in a row */
 };
 struct lane {
-	struct run_queue ready[WEIGHTS];
+	struct run_queue ready[WEIGHTS];          /* or, where many wait: */
+	struct senders  *senders[WEIGHTS];
+	uint32_t         waiting[WEIGHTS];        /* runs in either */
 	struct link      turn[WEIGHTS];           /* in the channel's ring while it is open */
 	uint32_t         runs;                    /* that name it */
 	/* In the order of their making: a key that repeats with the seed */

@@ -2,6 +2,7 @@
 #include "core/clock.h"
 #include "core/pool.h"
 #include "sched/lane.h"
+#include "sched/plan.h"
 #include "tests/unit/mail_test.h"
 
 #define S 1000000ull
@@ -241,6 +242,55 @@ static void a_rate_spaces_deliveries(void **state)
 	drop(r);
 }
 
+static struct run *run_from(const char *sender)
+{
+	struct message *m = mem_new(sizeof(*m) + strlen(sender));
+	struct lane *l = lane_of(&ls, CHANNEL_REMOTE, SPAN("x@a.example"));
+	struct run *r = run_new(m, l, 0);
+
+	m->sender_n = strlen(sender) & 0xffff;
+	memcpy(m->sender, sender, m->sender_n);
+	lane_ref(l);
+	lane_add(&ls, r, SMALL);
+	return r;
+}
+
+static void drop_with_message(struct run *r)
+{
+	mem_free(r->message);
+	drop(r);
+}
+
+static void senders_take_turns_where_many_wait(void **state)
+{
+	struct run *first = run_from("flood@x.example"), *others[4];
+	enum weight w;
+	unsigned seen = 0, n = 0;
+	size_t bytes = ls.bytes;
+
+	for (unsigned i = 1; i < 1000; i++)
+		run_from("flood@x.example");
+	assert_true(ls.bytes > bytes);
+	others[0] = run_from("a@x.example");
+	others[1] = run_from("b@x.example");
+	others[2] = run_from("a@x.example");
+	others[3] = run_from("c@x.example");
+	for (; seen < ARRAY_N(others); n++) {
+		struct run *r = channel_take(&ls, CHANNEL_REMOTE, &w);
+
+		assert_non_null(r);
+		assert_true(n > 0 || r == first || r == others[0] || r == others[1] || r == others[3]);
+		for (unsigned i = 0; i < ARRAY_N(others); i++)
+			seen += r == others[i];
+		drop_with_message(r);
+	}
+	assert_in_range(n, 4, 12); /* and not 1004 */
+	for (; n < 1004; n++)
+		drop_with_message(channel_take(&ls, CHANNEL_REMOTE, &w));
+	assert_null(channel_take(&ls, CHANNEL_REMOTE, &w));
+	assert_int_equal(ls.channels[CHANNEL_REMOTE].ready, 0);
+}
+
 static bool is_even(void *ctx, const struct run *r)
 {
 	return r->count % 2 == 0;
@@ -351,6 +401,7 @@ int main(void)
 		TEST(an_administrator_allows_less),
 		TEST(a_rate_spaces_deliveries),
 		TEST(some_are_taken_out_of_the_middle),
+		TEST(senders_take_turns_where_many_wait),
 		TEST(the_channel_has_a_limit),
 		TEST(runs_split_and_shrink),
 	};
