@@ -50,6 +50,23 @@ static bool is_damaged(enum recovered how)
 	return how == RECOVERED_AMBIGUOUS || how == RECOVERED_DAMAGED;
 }
 
+/* Each place that recovery knows, one line. */
+static void note_damages(const struct journal_end *end)
+{
+	struct buf line;
+
+	buf_init(&line, 256);
+	for (uint32_t i = 0; i < end->damages.n; i++) {
+		buf_clear(&line);
+		damage_say(&line, &end->damages.v[i], end->segment_size);
+		log_line("journald: WARNING: %.*s", SPAN_ARG(buf_span(&line)));
+	}
+	if (end->damages.more)
+		log_line("journald: WARNING: and %" PRIu64 " more damaged places",
+			 end->damages.more);
+	buf_free(&line);
+}
+
 static void note_recovery(const struct journal_end *end, enum recovered how)
 {
 	char epoch[24], at[24];
@@ -62,6 +79,7 @@ static void note_recovery(const struct journal_end *end, enum recovered how)
 			 ": %.*s",
 			 names[how], end->damage_from, end->damage_to,
 			 SPAN_ARG(buf_span(&end->why)));
+	note_damages(end);
 }
 
 static bool recover(struct opening *o, struct journal_end *end, enum recovered *how,

@@ -45,7 +45,10 @@ static const char *const fault_names[] = {
 	[FOREIGN] = "segment of another journal",
 	[MIXED] = "two journals mixed",
 };
-enum place { LAST_MARK, LAST_QUIET, LAST_LOAD, MIDDLE, OLDER, HEAD, COPY, COLD, NEWEST_FILE, OLDER_FILE, COLD_FILE, ANY, PLACES };
+enum place {
+	LAST_MARK, LAST_QUIET, LAST_LOAD, MIDDLE, OLDER, HEAD, COPY, COLD,
+	NEWEST_FILE, OLDER_FILE, COLD_FILE, ANY, PLACES
+};
 static const char *const place_names[] = {
 	[LAST_MARK] = "newest promised batch, after the mark",
 	[LAST_QUIET] = "the same, power cut before the mark",
