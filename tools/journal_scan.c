@@ -512,7 +512,8 @@ void scan_run(struct scan *s)
 	for (s->off = BLOCK_SIZE; s->off < limit;) {
 		before = s->off;
 		/* Where nobody says how far it goes, it goes as far as blocks are ours. */
-		if (!s->end && next_batch(s, s->off, limit, s->seq) == limit && block_trouble(s, block_at(s, s->off), &t))
+		if (!s->end && block_trouble(s, block_at(s, s->off), &t) &&
+		    next_batch(s, s->off, limit, s->seq) == limit)
 			break;
 		if (!one_batch(s, limit))
 			lost_batches(s, limit);

@@ -105,8 +105,8 @@ static void say_message(void *ctx, uint64_t id, const char *state, uint64_t pos,
 		putchar('\n');
 		return;
 	}
-	printf("{\"kind\":\"message\",\"id\":\"%" PRIu64 "\",\"state\":\"%s\",\"segment\":%" PRIu64 ",\"offset\":%" PRIu64
-	       ",\"what\":",
+	printf("{\"kind\":\"message\",\"id\":\"%" PRIu64 "\",\"state\":\"%s\",\"segment\":%" PRIu64
+	       ",\"offset\":%" PRIu64 ",\"what\":",
 	       id, state, segment, offset);
 	print_json(stdout, span_str(what));
 	puts("}");

@@ -13,7 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "compat"))
 import journal_home as home  # noqa: E402
 import lab                   # noqa: E402
 
-DAMAGES = int(os.environ.get("QUIRE_TOOLS_DAMAGES", 2000 if "QUIRE_SOAK" in os.environ else 60 if "asan" in str(lab.BUILD) else 150))
+DAMAGES = int(os.environ.get("QUIRE_TOOLS_DAMAGES", 2000 if "QUIRE_SOAK" in os.environ else 60 if "asan" in str(lab.BUILD) else 80))
 BLOCK = 4096
 
 
@@ -57,7 +57,7 @@ def filters(report, where, every):
     expect("--rcpt", ids("--rcpt", "later@*"), {i for i, a in has.items() if "later@a.example" in a})
     expect("--domain", ids("--domain", "a.EXAMPLE"), set(has))
     expect("--id", ids("--id", every[3]["id"]), {every[3]["id"]})
-    middle = every[len(every) // 2]["arrival_us"] // 1000000
+    middle = every[-1]["arrival_us"] // 1000000   # the last second: the home ran for some
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(middle))
     expect("--since", ids("--since", stamp), {m["id"] for m in every if m["arrival_us"] >= middle * 1000000})
     expect("--until", ids("--until", stamp), {m["id"] for m in every if m["arrival_us"] < middle * 1000000})
