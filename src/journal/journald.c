@@ -128,7 +128,7 @@ static void look_at_admission(void *ctx)
 	j->full = full;
 	list_each(&j->peers, l)
 		tell_admission(owner_of(l, struct peer, link));
-	if (admits && j->door)
+	if ((admits || full) && j->door) /* who finds the disk full at its start hears so */
 		door_open(j->door);
 }
 
