@@ -13,6 +13,11 @@ static const struct {
 	{"ls", "the messages, queued or done", journal_ls},
 	{"dump", "records as text or JSON lines", journal_dump},
 	{"cat", "one message, byte for byte", journal_cat},
+	{"export", "messages to a Maildir, an mbox or a classic queue", journal_export},
+	{"import", "the queue of a stopped qmail becomes ours", journal_import},
+	{"replay", "deliver again what was delivered", journal_replay},
+	{"compact", "give up now what can be given up", journal_compact},
+	{"salvage", "what can be had of a damaged journal, into a new one", journal_salvage},
 	{"train", "a dictionary from one's own mail, for packing it", journal_train},
 };
 
