@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The edges, end to end: large mail, many recipients, held queues, a stop in the middle, a full
-disk, a damaged journal, bounces, clients that vanish, other machines than ours.
+"""The edges, end to end: large mail, many recipients, held queues, a stop in the middle, a
+damaged journal, bounces, clients that vanish, other machines than ours.
 
 Arguments choose some of the cases by their number."""
 import base64
@@ -353,68 +353,6 @@ def stop_waits(report):
 
 # ---- 5
 
-def full_disk(report):
-    where = lab.scratch / "tmpfs"
-    where.mkdir()
-    lab.run("mount", "-t", "tmpfs", "-o", "size=112m,mode=755", "tmpfs", str(where))
-    ballast = where / "ballast"
-    ballast.write_bytes(b"\0" * 24 * MB)
-    a = lab.Host("full.example", "127.0.0.15", where=where)
-    # Mail goes elsewhere: only the journal is on the small disk.
-    joe, elsewhere = a.user_maildir("joe"), lab.scratch / "boxes"
-    lab.run("cp", "-a", str(joe), str(elsewhere))
-    (a.home / "alias" / ".qmail-joe").write_text(f"{elsewhere}/\n")
-    joe = elsewhere
-    a.control("concurrencylocal", "0")
-    a.start()
-    dice, sent, refusals = random.Random(5), [], []
-    body = base64.encodebytes(dice.randbytes(400000))
-    c = traffic.SmtpClient(a.ip)
-    for n in range(1000):
-        try:
-            c.send(lab.mark(n, b"Subject: fill\n\n" + body), b"s@x.example", [b"joe@full.example"])
-            sent.append(n)
-        except traffic.Refused as e:
-            refusals.append(e.args[0])
-            break
-    report.ok(refusals and refusals[0].startswith(b"452 4.3.1"), f"a full disk refuses: {refusals} after {len(sent)}")
-    c.close()
-    s = a.status()
-    report.ok(s["ring"]["full"] and len(a.queue()) == len(sent), "status says that it is full; what was taken is queued")
-    a.control("concurrencylocal", "10")
-    hup(a)
-    report.ok(a.wait_empty(30), "deliveries go on")
-    got = sorted(lab.unmark(d)[0] for d in lab.maildir(joe))
-    report.ok(got == sent, f"what was acknowledged is delivered, once ({len(got)})")
-    try:
-        traffic.SmtpClient(a.ip).send(b"\nx\n", b"s@x.example", [b"joe@full.example"])
-        report.ok(False, "new mail is refused as long as the disk is full")
-    except traffic.Refused as e:
-        report.ok(e.args[0].startswith(b"452 4.3.1"), f"new mail is refused as long as the disk is full: {e.args[0]}")
-    code = queue_program(a, b"\nx\n", b"s@x.example", [b"joe@full.example"])
-    answer = lab.QmtpClient(a.ip).send(b"x\n", b"s@x.example", [b"joe@full.example"])
-    report.ok(answer[0].startswith(b"Z") and b"#4.3.1" in answer[0], f"by QMTP as well: {answer}")
-    report.ok(code == 53, f"qmail-queue says so as well (exit {code})")
-
-    ballast.unlink()
-
-    def taken():
-        try:
-            return traffic.SmtpClient(a.ip).send(b"\nagain\n", b"s@x.example", [b"joe@full.example"]).startswith(b"250")
-        except traffic.Refused:
-            return False
-    report.ok(until(taken, 10, 0.2), "when there is room again, mail is taken again, without a restart")
-    a.wait_empty(10)
-    if report.failed:
-        show(a)
-    a.stop()
-    a.start()
-    report.ok(a.queue() == [] and len(lab.maildir(joe)) == len(sent) + 1, "after a restart the queue is as it was")
-    a.stop()
-
-
-# ---- 6
-
 def xxh3():
     """XXH3 of some bytes, or None where the machine has it not."""
     try:
@@ -473,7 +411,7 @@ def damage(report):
               f"a journal of a newer version: {done.stdout.strip()!r}")
 
 
-# ---- 7
+# ---- 6
 
 def notices(box):
     return [d for d in lab.maildir(box) if b"\nHi. This is the qmail-send program at " in d]
@@ -532,7 +470,7 @@ def bounces(report):
     a.stop()
 
 
-# ---- 8
+# ---- 7
 
 def ticks(h):
     total = 0
@@ -590,7 +528,7 @@ INJECT = lambda h, n: ["--to", f"{h.ip}:209", "--qmtp", "--messages", str(n), "-
                        "--rcpt", "x%llu@dead.example"]
 
 
-# ---- 9
+# ---- 8
 
 def descriptors(h, program):
     return sum(len(os.listdir(f"/proc/{p}/fd")) for p in h.pids(program))
@@ -637,7 +575,7 @@ def vanishing(report):
     a.stop()
 
 
-# ---- 10
+# ---- 9
 
 def other_machines(report):
     where = lab.scratch / "ramfs"
@@ -660,8 +598,8 @@ def other_machines(report):
     report.ok(len(lab.maildir(joe)) == 2, "mail is delivered")
 
 
-CASES = {"1": large_mail, "2": many_recipients, "3": held_and_reread, "4": stop_waits, "5": full_disk, "6": damage, "7": bounces,
-         "8": deferred, "9": vanishing, "10": other_machines}
+CASES = {"1": large_mail, "2": many_recipients, "3": held_and_reread, "4": stop_waits, "5": damage, "6": bounces,
+         "7": deferred, "8": vanishing, "9": other_machines}
 
 
 def main():
