@@ -7,8 +7,9 @@
 #include "core/disk.h"
 #include "core/log.h"
 #include "core/pool.h"
-#include "journal/commit.h"
+#include "journal/batch.h"
 #include "journal/reader.h"
+#include "journal/recover.h"
 #include "journal/segments.h"
 
 #include <errno.h>
@@ -16,7 +17,8 @@
 #include <string.h>
 
 #define SEGMENT   (64 * 1024)
-#define SEGMENTS  3
+#define HOT       3
+#define SEGMENTS  4 /* the last one is cold */
 #define STEPS_MAX 100000 /* far more than such a journal has records */
 
 struct disk_file {
@@ -25,12 +27,17 @@ struct disk_file {
 static _Alignas(4096) char files[SEGMENTS][SEGMENT];
 static struct disk_file handles[SEGMENTS];
 
+static uint64_t number_of(uint64_t i)
+{
+	return i < HOT ? i + 1 : COLD_FIRST + i;
+}
+
 static int mem_list(struct disk *d, void (*each)(void *, const char *, uint64_t), void *ctx)
 {
 	char name[SEGMENT_NAME_MAX];
 
 	for (uint64_t i = 0; i < SEGMENTS; i++) {
-		segment_name(name, FILE_SEGMENT, i + 1);
+		segment_name(name, FILE_SEGMENT, number_of(i));
 		each(ctx, name, SEGMENT);
 	}
 	return 0;
@@ -41,12 +48,15 @@ static int mem_open(struct disk *d, const char *name, int flags, struct disk_fil
 	enum segment_file kind;
 	uint64_t n;
 
-	if (!segment_name_parse(name, &kind, &n) || kind != FILE_SEGMENT || n < 1 ||
-	    n > SEGMENTS)
+	if (!segment_name_parse(name, &kind, &n) || kind != FILE_SEGMENT)
 		return -ENOENT;
-	*ret = &handles[n - 1];
-	(*ret)->number = n - 1;
-	return 0;
+	for (uint64_t i = 0; i < SEGMENTS; i++)
+		if (number_of(i) == n) {
+			*ret = &handles[i];
+			(*ret)->number = i;
+			return 0;
+		}
+	return -ENOENT;
 }
 
 static void mem_close(struct disk *d, struct disk_file *f)
@@ -77,47 +87,35 @@ static const struct disk_calls calls = {
 };
 static struct disk disk = {.calls = &calls};
 
-/* ---- a journal of three segments: sealed, sealed, open ---- */
+/* ---- a journal of four segments: sealed, sealed, open, and a cold one ---- */
 
 static const uint8_t uuid[16] = "a fuzzed journal";
 static uint64_t seq, chain;
 
-static size_t put(char *blocks, size_t at, enum rec_type type, uint64_t id, struct span body)
+static void put(struct batch_layout *b, enum rec_type type, uint64_t id, struct span body)
 {
 	struct rec_head h = {.type = (uint8_t)type, .id = id};
 
 	rec_seal_head(&h, &body, 1);
-	payload_put(blocks, at, &h, sizeof h);
-	payload_put(blocks, at + sizeof h, body.p, body.n);
-	return at + rec_size(body.n);
+	batch_layout_put(b, &h, &body, 1);
 }
 
-static uint32_t seal(char *blocks, uint64_t number, size_t used, uint32_t flags)
+static uint64_t seal(struct batch_layout *b, uint64_t number, uint32_t flags)
 {
-	struct batch_head b = {
-		.blocks = (uint32_t)blocks_for(used),
+	struct batch_end e = {
+		.incarnation = incarnation_of(uuid, number),
 		.seq = ++seq,
 		.watermark = seq - 1,
-		.payload_n = (uint32_t)(used - sizeof b),
+		.chain = chain,
 		.flags = flags,
+		.block_flags = number >= COLD_FIRST ? BLOCK_COLD : 0,
 	};
-	struct block_tag t = {
-		.incarnation = incarnation_of(uuid, number), .seq = seq, .watermark_lag = 1};
 
-	b.payload_hash = payload_hash(blocks, sizeof b, b.payload_n);
-	b.chain = chain = hash64_chain(chain, b.payload_hash, seq);
-	batch_head_seal(&b);
-	memcpy(blocks, &b, sizeof b);
-	for (uint32_t i = 0; i < b.blocks; i++) {
-		t.index = (uint16_t)i;
-		t.flags = (uint16_t)((i == 0 ? BLOCK_FIRST : 0) |
-				     (i == b.blocks - 1 ? BLOCK_LAST : 0));
-		block_seal(blocks + (size_t)i * BLOCK_SIZE, &t);
-	}
-	return b.blocks;
+	chain = batch_layout_end(b, &e);
+	return blocks_for(b->used);
 }
 
-static size_t put_mail(char *blocks, size_t at, uint64_t id)
+static void put_mail(struct batch_layout *b, uint64_t id)
 {
 	static char raw[5000];
 	struct {
@@ -141,15 +139,36 @@ static size_t put_mail(char *blocks, size_t at, uint64_t id)
 
 	memset(raw, (int)id, sizeof raw);
 	memcpy(body.p, raw, sizeof raw);
-	at = put(blocks, at, REC_BODY, id, span_of(&body, sizeof body.b + 5000));
-	at = put(blocks, at, REC_RCPT, id, span_of(&rcpt, sizeof rcpt));
-	at = put(blocks, at, REC_MSG, id, span_of(&msg, sizeof msg));
-	return put(blocks, at, REC_STATE, id, span_of(&state, sizeof state));
+	put(b, REC_BODY, id, span_of(&body, sizeof body.b + 5000));
+	put(b, REC_RCPT, id, span_of(&rcpt, sizeof rcpt));
+	put(b, REC_MSG, id, span_of(&msg, sizeof msg));
+	put(b, REC_STATE, id, span_of(&state, sizeof state));
 }
 
-static void make_segment(uint64_t number, struct manifest_entry *named, uint32_t named_n)
+static uint64_t make_batches(char *begin, uint64_t number)
 {
-	char *p = files[number - 1];
+	char *p = begin + BLOCK_SIZE;
+	struct rec_seal s = {.next_number = number + 1};
+
+	for (int i = 0; i < 5; i++) {
+		bool last = i == 4 && number < HOT;
+		struct batch_layout b;
+
+		batch_layout_init(&b);
+		b.blocks = p;
+		if (i == 0)
+			put(&b, REC_DICT, 0, SPAN("words"));
+		put_mail(&b, number * 100 + (uint64_t)i);
+		if (last)
+			put(&b, REC_SEAL, 0, span_of(&s, sizeof s));
+		p += seal(&b, number, last ? BATCH_SEAL : BATCH_ACKED) * BLOCK_SIZE;
+	}
+	return number * SEGMENT + (uint64_t)(p - begin);
+}
+
+static void make_segment(uint64_t number, char *p, struct manifest_entry *named,
+			 uint32_t named_n)
+{
 	struct segment_head h = {
 		.number = number,
 		.segment_size = SEGMENT,
@@ -158,66 +177,89 @@ static void make_segment(uint64_t number, struct manifest_entry *named, uint32_t
 		.chain = chain,
 		.oldest = 1,
 		.manifest_n = named_n,
+		.generation = number >= COLD_FIRST,
 	};
-	struct rec_seal s = {.next_number = number + 1};
-	size_t at;
 
 	memcpy(h.uuid, uuid, sizeof uuid);
 	segment_head_put(p, &h, named, false);
-	p += BLOCK_SIZE;
-	for (int i = 0; i < 5; i++) {
-		bool last = i == 4 && number < SEGMENTS;
-
-		at = put_mail(p, sizeof(struct batch_head), number * 100 + (uint64_t)i);
-		if (last)
-			at = put(p, at, REC_SEAL, 0, span_of(&s, sizeof s));
-		p += (size_t)seal(p, number, at, last ? BATCH_SEAL : BATCH_ACKED) * BLOCK_SIZE;
-	}
-	named[named_n] = (struct manifest_entry){
-		.number = number,
-		.end = number * SEGMENT + (uint64_t)(p - files[number - 1]),
-		.state = SEGMENT_QUEUE,
-		.incarnation = incarnation_of(uuid, number),
-	};
+	segment_head_put(p + segment_usable(SEGMENT), &h, named, true);
 }
 
 static void make_journal(void)
 {
-	struct manifest_entry named[SEGMENTS];
+	struct manifest_entry named[SEGMENTS], cold;
 
 	memset(files, 0, sizeof files);
-	seq = 0;
-	chain = 0;
-	for (uint64_t n = 1; n <= SEGMENTS; n++)
-		make_segment(n, named, (uint32_t)n - 1);
+	for (uint64_t i = SEGMENTS; i-- > 0;) {
+		uint64_t number = number_of(i);
+
+		if (number < COLD_FIRST)
+			break;
+		seq = chain = 0;
+		make_segment(number, files[i], NULL, 0);
+		cold = (struct manifest_entry){.number = number,
+					       .end = make_batches(files[i], number),
+					       .state = SEGMENT_QUEUE,
+					       .incarnation = incarnation_of(uuid, number)};
+	}
+	seq = chain = 0;
+	for (uint64_t n = 1; n <= HOT; n++) {
+		named[n - 1] = cold; /* behind the hot ones in front of this one */
+		make_segment(n, files[n - 1], named, n == HOT ? HOT : (uint32_t)n - 1);
+		named[n - 1] = (struct manifest_entry){
+			.number = n,
+			.end = make_batches(files[n - 1], n),
+			.state = n == 1 ? SEGMENT_HISTORY : SEGMENT_QUEUE,
+			.incarnation = incarnation_of(uuid, n),
+		};
+	}
 }
 
 /* ---- what must always end ---- */
 
+static void walk(struct reader *r)
+{
+	struct record rec, one;
+	struct read_batch b;
+	enum read_result got;
+	unsigned steps = 0;
+
+	while ((got = reader_next(r, (enum read_bodies)(steps % 3), &rec)) == READ_OK ||
+	       got == READ_DAMAGE) {
+		check(++steps < STEPS_MAX);
+		if (got == READ_OK && rec.body.n)
+			check(hash64(rec.body.p, rec.body.n) != 1); /* touches every byte */
+		if (reader_batch(r, &b))
+			check(b.pos < b.end);
+		if (steps % 16 == 0) {
+			uint64_t pos = rec.pos;
+
+			(void)reader_at(r, pos, (enum rec_type)rec.head.type, rec.head.id,
+					rec.head.number, &one);
+			(void)reader_dict(r, pos, 0, &one);
+		}
+	}
+}
+
 static void read_all(void)
 {
 	struct reader *r = reader_new(&disk, NULL, SEGMENT, 0);
-	struct record rec;
-	enum read_result got;
 	struct buf why;
-	unsigned steps = 0;
 
 	buf_init(&why, 512);
-	if (reader_open(r, &why) == 0) {
-		while ((got = reader_next(r, steps % 2, &rec)) == READ_OK ||
-		       got == READ_DAMAGE) {
-			struct record one;
-
-			check(++steps < STEPS_MAX);
-			if (got == READ_OK && rec.body.n)
-				check(hash64(rec.body.p, rec.body.n) !=
-				      1); /* touches every byte */
-			(void)reader_at(r, rec.pos, (enum rec_type)rec.head.type, rec.head.id,
-					rec.head.number, &one);
-		}
+	reader_with_history(r);
+	if (reader_open(r, &why) == 0)
+		walk(r);
+	reader_free(r);
+	for (uint64_t i = 0; i < SEGMENTS; i++) {
+		r = reader_new(&disk, NULL, SEGMENT, 0);
+		if (i % 2)
+			reader_use_uuid(r, uuid);
+		if (reader_only(r, number_of(i), 0, &why) == 0)
+			walk(r);
+		reader_free(r);
 	}
 	buf_free(&why);
-	reader_free(r);
 }
 
 static void reseal(char *block)
