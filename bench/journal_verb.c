@@ -12,6 +12,7 @@
 #define PROBE_MS       400 /* in front of each row: a disk has many users */
 #define DISK_MS        1000
 #define PROBE_SIZE     (64u << 20)
+#define RING_MIN       (8u << 20) /* control/ringsize has the same */
 #define SIZE_DEFAULT   4096
 #define MAILS_MAX      65536
 #define SUBMITTERS_MAX 4096
@@ -265,7 +266,8 @@ static bool take_options(int argc, char **argv, struct options *o)
 		case 'h': exit(puts(help) < 0);
 		default: return false;
 		}
-	return ok && o->b.dir && o->seconds > 0 && (o->size == 0 || o->size >= 64);
+	return ok && o->b.dir && o->seconds > 0 && (o->size == 0 || o->size >= 64) &&
+	       o->b.ring_size >= RING_MIN;
 }
 
 int bench_journal(int argc, char **argv)
