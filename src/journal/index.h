@@ -12,6 +12,9 @@
 #include "core/disk.h"
 #include "journal/reader.h"
 
+/* The reader uses indexes by itself when bodies are passed over (not where the ring or a segment's
+ * file must be asked: the newest segment, one that is not whole). */
+
 #define INDEX_MAGIC 0x7865646e69657571ull
 struct index_head {
 	uint64_t magic, number, incarnation, end; /* end: of the segment, as the manifest says it */
@@ -21,9 +24,11 @@ struct index_head {
 };
 static_check(sizeof(struct index_head) == 64);
 
-struct index { char *p; size_t n, at; uint64_t records; };
+struct index { char *p; size_t n, at; uint64_t records; char *raw; }; /* p: in raw, aligned */
 /* Reads all of it, checks it. false: none that can be used; *ret_bad: there is one, and it is rotten. */
 bool index_load(struct disk *d, uint64_t number, uint64_t incarnation, uint64_t end, struct index *ret, bool *ret_bad);
+/* Of bytes that were read: as index_load(). */
+bool index_parse(struct index *x, uint64_t number, uint64_t incarnation, uint64_t end, bool *ret_bad);
 bool index_next(struct index *x, struct record *ret);             /* false: the end */
 void index_fini(struct index *x);
 /* Blocking (an errand): reads the segment once, writes fill-idx, renames.  0 or -errno; -EIO: the segment is

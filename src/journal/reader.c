@@ -85,6 +85,7 @@ static void close_walked(struct reader *r)
 		r->disk->calls->close(r->disk, r->file);
 	r->file = NULL;
 	r->lost = false;
+	index_fini(&r->index);
 }
 
 /* ---- which segments there are ---- */
@@ -623,6 +624,7 @@ static enum read_result head_first(struct reader *r, uint64_t limit, struct reco
 
 	if (take_head(r)) {
 		r->pos += BLOCK_SIZE;
+		(void)reader_index_begin(r);
 		return READ_OK;
 	}
 	r->pos = r->lost && limit > from ? limit : from + BLOCK_SIZE;
@@ -748,7 +750,10 @@ enum read_result reader_next(struct reader *r, enum read_bodies bodies, struct r
 {
 	enum read_result got;
 
+	r->bodies = bodies;
 	for (;;) {
+		if (r->index.p && reader_index_next(r, bodies, ret))
+			return READ_OK;
 		if (!r->x.payload) {
 			got = next_batch(r, ret);
 			if (got != READ_OK)
@@ -766,6 +771,8 @@ enum read_result reader_next(struct reader *r, enum read_bodies bodies, struct r
 
 uint64_t reader_pos(const struct reader *r)
 {
+	if (r->index.p)
+		return reader_index_pos(r);
 	return r->x.payload ? record_pos(r, r->x.at) : r->pos;
 }
 

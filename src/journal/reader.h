@@ -70,5 +70,7 @@ bool             reader_batch(const struct reader *r, struct read_batch *ret);
 /* The DICT with this number in the segment that holds `pos`: it lies in front of the first frame that
  * needs it.  Where it can't be read there, another segment's.  READ_GONE: there is none. */
 enum read_result reader_dict(struct reader *r, uint64_t pos, uint32_t number, struct record *ret);
+/* A segment whose index (journal/index.h) is rotten; each once.  The segment itself is read instead. */
+bool             reader_rotten(struct reader *r, uint64_t *ret_number);
 
 #endif

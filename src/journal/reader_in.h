@@ -3,10 +3,12 @@
 #define JOURNAL_READER_IN_H
 
 #include "journal/extent.h"
+#include "journal/index.h"
 #include "journal/reader.h"
 #include "journal/walk.h"
 
 #define READER_FILES 16 /* kept open for single look-ups */
+#define READER_ROTTEN 64 /* names of rotten indexes that wait to be told */
 #define READER_DICTS 16 /* places of dictionaries that were looked for */
 
 struct open_file {
@@ -41,6 +43,13 @@ struct reader {
 	struct read_batch  batch;
 	bool               batch_known;           /* its head was read */
 
+	/* index.c: what stands for the segment's batches; p NULL: nothing does */
+	struct index       index;
+	enum read_bodies   bodies;                /* of this call */
+	bool               no_index;
+	uint64_t           rotten[READER_ROTTEN]; /* segments whose index can't be used */
+	uint32_t           rotten_n;
+
 	char              *look_raw, *look;       /* for reader_at */
 	size_t             look_cap;
 	struct open_file   files[READER_FILES];
@@ -58,5 +67,10 @@ uint64_t reader_limit(const struct reader *r, uint64_t number);
 void     reader_look_grow(struct reader *r, size_t have, size_t n);
 /* Walks one segment only, from its head to `end`. */
 void     reader_take_one(struct reader *r, uint64_t number, uint64_t end);
+
+/* index.c.  Behind the segment's head: true: records come from the index, and the batches are behind us. */
+bool     reader_index_begin(struct reader *r);
+uint64_t reader_index_pos(const struct reader *r);        /* of the next record */
+bool     reader_index_next(struct reader *r, enum read_bodies bodies, struct record *ret);
 
 #endif

@@ -12,7 +12,8 @@
 #include "core/pool.h"
 #include "journal/ring.h"
 
-#include <stdlib.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #define LOAD_BYTES  ((uint64_t)8 * 1024 * 1024) /* of records, an errand: some 10 ms */
@@ -223,6 +224,19 @@ static bool can_follow(struct sweep *s)
 	return pos >= ring_durable(s->ring) || ring_holds(s->ring, pos);
 }
 
+/* An index is only a cache. */
+static void say_rotten(struct sweep *s)
+{
+	char name[SEGMENT_NAME_MAX];
+	uint64_t number;
+
+	while (reader_rotten(s->reader, &number)) {
+		snprintf(name, sizeof(name), "idx-%016" PRIx64, number);
+		log_note("journal", "an index is rotten", "file", name, "do",
+			 "the segment is read instead", NULL);
+	}
+}
+
 static void say_error(struct sweep *s)
 {
 	const char *why = s->opened ? "a segment can't be read now" : "the heads can't be read now";
@@ -238,6 +252,7 @@ static void done(struct errand *e)
 	struct sweep *s = owner_of(e, struct sweep, errand);
 
 	say_damage(s);
+	say_rotten(s);
 	if (s->got == READ_ERROR || s->got == READ_GONE) {
 		say_error(s);
 		return;
