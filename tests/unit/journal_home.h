@@ -32,8 +32,10 @@ struct home {
 	struct disk *disk;
 	struct ring ring;
 	struct commit *commit;
-	bool direct;
+	bool direct, careful;
+	uint32_t pool, reserve;
 	unsigned moved, rooms, done;
+	uint64_t entered, edits; /* what commit said last */
 	int failed;
 	uint64_t durable;
 };
@@ -56,7 +58,16 @@ static inline void home_on_failed(void *ctx, int error)
 	((struct home *)ctx)->failed = error;
 }
 
-static const struct commit_calls home_calls = {home_on_moved, home_on_room, home_on_failed};
+static inline void home_on_entered(void *ctx, uint64_t number, uint64_t edits)
+{
+	struct home *h = ctx;
+
+	h->entered = number;
+	h->edits = edits;
+}
+
+static const struct commit_calls home_calls = {home_on_moved, home_on_room, home_on_failed,
+					       home_on_entered};
 
 static inline void home_drop_line(void *ctx, struct span line)
 {
@@ -85,10 +96,13 @@ static inline enum recovered home_open(struct home *h)
 	struct journal_end end;
 	enum recovered verdict = home_recover(h, &end);
 
-	assert_int_not_equal(verdict, RECOVERED_FAILED);
+	if (verdict == RECOVERED_FAILED)
+		fail_msg("%.*s", SPAN_ARG(buf_span(&end.why)));
 	assert_int_equal(ring_make(&h->ring, HOME_RING, HOME_SEGMENT), 0);
 	assert_int_equal(commit_open(&h->commit, h->loop, h->disk, &h->ring, &end,
-				     &(struct commit_options){.segment_size = HOME_SEGMENT, .shard = 1, .direct = h->direct},
+				     &(struct commit_options){.segment_size = HOME_SEGMENT, .shard = 1, .direct = h->direct,
+							      .pool = h->pool, .reserve = h->reserve,
+							      .careful = h->careful},
 				     &home_calls, h),
 			 0);
 	journal_end_fini(&end);

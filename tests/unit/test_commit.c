@@ -174,6 +174,402 @@ static void every_start_takes_a_new_number_and_leaves_nothing_behind(void **stat
 	buf_free(&why);
 }
 
+/* ---- heads ---- */
+
+static void path_of(char path[128], const char *prefix, uint64_t number)
+{
+	snprintf(path, 128, "%s/%s%016llx", home.dir, prefix, (unsigned long long)number);
+}
+
+static void read_block(uint64_t number, uint64_t off, char *block)
+{
+	char path[128];
+	int fd;
+
+	path_of(path, "seg-", number);
+	fd = open(path, O_RDONLY);
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, block, BLOCK_SIZE, (off_t)off), BLOCK_SIZE);
+	close(fd);
+}
+
+static void every_head_has_a_copy_in_the_last_block(void **state)
+{
+	char head[BLOCK_SIZE], copy[BLOCK_SIZE];
+	struct block_tag t;
+	uint64_t last;
+
+	home_open(&home);
+	for (uint32_t i = 0; i < 300; i++)
+		home_put(&home, REC_ACT, 1, i, 2000, 0);
+	home_settle(&home);
+	last = commit_number(home.commit);
+	assert_true(last > 4);
+	home_close(&home);
+	home_open(&home);
+	for (uint64_t n = 1; n <= last + 1; n++) {
+		read_block(n, 0, head);
+		read_block(n, HOME_SEGMENT - BLOCK_SIZE, copy);
+		assert_true(block_ok(copy, &t));
+		assert_int_equal(t.flags, BLOCK_HEAD | BLOCK_COPY | BLOCK_FIRST | BLOCK_LAST);
+		assert_int_equal(t.seq, 0);
+		assert_true(block_ok(head, &t));
+		assert_int_equal(t.flags, BLOCK_HEAD | BLOCK_FIRST | BLOCK_LAST);
+		assert_memory_equal(head, copy, BLOCK_DATA);
+	}
+}
+
+static struct disk_calls watched;
+static const struct disk_calls *real;
+static struct {
+	uint64_t off[64], edits;
+	unsigned n;
+	bool edit; /* when the copy is being written: the head is settled */
+} seen;
+
+static void watched_write(struct disk *d, struct disk_file *f, struct op *op, const void *p,
+			  size_t n, uint64_t off)
+{
+	if (seen.n < ARRAY_N(seen.off))
+		seen.off[seen.n++] = off;
+	if (seen.edit && off == HOME_SEGMENT - BLOCK_SIZE) {
+		seen.edit = false;
+		seen.edits = commit_drop(home.commit, 1);
+	}
+	real->write(d, f, op, p, n, off);
+}
+
+static void watch(void)
+{
+	memset(&seen, 0, sizeof seen);
+	real = home.disk->calls;
+	watched = *real;
+	watched.write = watched_write;
+	home.disk->calls = &watched;
+}
+
+static void the_copy_is_durable_before_the_head(void **state)
+{
+	unsigned heads = 0;
+
+	home_open(&home);
+	watch();
+	for (uint32_t i = 0; i < 120; i++)
+		home_put(&home, REC_ACT, 1, i, 2000, 0);
+	home_settle(&home);
+	for (unsigned i = 0; i < seen.n; i++)
+		if (seen.off[i] == 0) {
+			assert_int_equal(seen.off[i - 1], HOME_SEGMENT - BLOCK_SIZE);
+			heads++;
+		}
+	assert_true(heads > 0);
+}
+
+/* ---- edits of the manifest ---- */
+
+static struct segments now;
+
+/* What the newest head names, read from the disk. */
+static const struct manifest_entry *named(uint64_t number)
+{
+	struct buf why;
+	const struct manifest_entry *found = NULL;
+
+	segments_fini(&now);
+	buf_init(&why, 512);
+	assert_int_equal(segments_load(home.disk, &now, &why), SEGMENTS_OK);
+	buf_free(&why);
+	for (uint32_t i = 0; i < now.n; i++)
+		if (now.v[i].number == number)
+			found = &now.v[i];
+	return found;
+}
+
+static void until_entered(uint64_t number)
+{
+	while (home.entered != number)
+		loop_pass(home.loop);
+	home_settle(&home);
+}
+
+/* Some segments, the newest has one record. */
+static uint64_t fill_segments(void)
+{
+	for (uint32_t i = 0; i < 300; i++)
+		home_put(&home, REC_ACT, 1, i, 2000, 0);
+	home_settle(&home);
+	return commit_number(home.commit);
+}
+
+static void edits_hold_with_the_next_head(void **state)
+{
+	struct manifest_entry cold = {.number = COLD_FIRST + 3, .state = SEGMENT_QUEUE};
+	uint64_t at, last, edits;
+	uint32_t n;
+
+	home_open(&home);
+	at = fill_segments();
+	cold.end = cold.number * HOME_SEGMENT + 5 * BLOCK_SIZE;
+	(void)commit_drop(home.commit, 1);
+	(void)commit_to_history(home.commit, 2, 12345);
+	last = commit_name(home.commit, &cold);
+	cold.end += BLOCK_SIZE;
+	edits = commit_name(home.commit, &cold); /* grows, and stays one entry */
+	assert_true(edits == last + 1);
+	assert_non_null(named(1)); /* nothing holds yet */
+	assert_int_equal(named(2)->state, SEGMENT_QUEUE);
+	assert_int_equal(commit_named(home.commit, &n)[0].number, 2);
+	commit_switch(home.commit); /* nothing gathers: a record is made */
+	until_entered(at + 1);
+	assert_int_equal(home.edits, edits);
+	assert_null(named(1));
+	assert_int_equal(named(2)->state, SEGMENT_HISTORY);
+	assert_int_equal(named(2)->closed_s, 12345);
+	assert_non_null(named(at));
+	assert_int_equal(named(COLD_FIRST + 3)->end, cold.end);
+	assert_int_equal(now.head.oldest, 2);
+	assert_int_equal(now.head.prev_number, at);
+}
+
+/* The segment that is being entered has its list already. */
+static void an_edit_while_a_head_is_written_waits_for_the_next(void **state)
+{
+	uint64_t at, first;
+
+	home_open(&home);
+	at = fill_segments();
+	watch();
+	first = commit_to_history(home.commit, 2, 1);
+	seen.edit = true;
+	commit_switch(home.commit);
+	until_entered(at + 1);
+	assert_int_equal(home.edits, first);
+	assert_int_equal(seen.edits, first + 1);
+	assert_non_null(named(1));
+	commit_switch(home.commit);
+	until_entered(at + 2);
+	assert_int_equal(home.edits, first + 1);
+	assert_null(named(1));
+}
+
+static void edits_outlive_a_restart(void **state)
+{
+	uint64_t at;
+	uint32_t n;
+	const struct manifest_entry *v;
+
+	home_open(&home);
+	at = fill_segments();
+	(void)commit_to_history(home.commit, 1, 777);
+	(void)commit_drop(home.commit, 2);
+	commit_switch(home.commit);
+	until_entered(at + 1);
+	home_close(&home);
+	home_open(&home);
+	v = commit_named(home.commit, &n);
+	assert_int_equal(n, at); /* all but 2, and the one that was entered last */
+	assert_int_equal(v[0].state, SEGMENT_HISTORY);
+	assert_int_equal(v[0].closed_s, 777);
+	assert_int_equal(v[1].number, 3);
+}
+
+static void a_long_manifest_takes_edits_at_its_ends(void **state)
+{
+	uint64_t at;
+
+	home_open(&home);
+	at = commit_number(home.commit);
+	for (uint64_t i = 0; i < 200; i++) {
+		struct manifest_entry cold = {.number = COLD_FIRST + i, .state = SEGMENT_QUEUE};
+
+		cold.end = cold.number * HOME_SEGMENT + 2 * BLOCK_SIZE;
+		assert_true(commit_name(home.commit, &cold) > 0);
+	}
+	commit_switch(home.commit);
+	home_put(&home, REC_ACT, 1, 0, 100, 0);
+	until_entered(at + 1);
+	assert_non_null(named(COLD_FIRST));
+	assert_non_null(named(COLD_FIRST + 199));
+	assert_int_equal(now.head.manifest_n, 201);
+	assert_int_equal(home_put(&home, REC_ACT, 1, 1, 100, 0) % HOME_SEGMENT / BLOCK_SIZE, 2);
+	for (uint64_t i = 0; i < 150; i++)
+		(void)commit_drop(home.commit, COLD_FIRST + i);
+	commit_switch(home.commit);
+	until_entered(at + 2);
+	assert_null(named(COLD_FIRST + 149));
+	assert_non_null(named(COLD_FIRST + 150));
+	assert_int_equal(home_put(&home, REC_ACT, 1, 2, 100, 0) % HOME_SEGMENT / BLOCK_SIZE, 1);
+	segments_fini(&now);
+}
+
+/* ---- files ---- */
+
+static bool is_there(const char *prefix, uint64_t number)
+{
+	char path[128];
+
+	path_of(path, prefix, number);
+	return access(path, F_OK) == 0;
+}
+
+static void make_file(const char *prefix, uint64_t number)
+{
+	char path[128];
+	int fd;
+
+	path_of(path, prefix, number);
+	fd = open(path, O_WRONLY | O_CREAT, 0600);
+	assert_int_equal(ftruncate(fd, HOME_SEGMENT), 0);
+	close(fd);
+}
+
+static void what_no_head_names_goes_at_the_next_start(void **state)
+{
+	uint64_t at;
+
+	home_open(&home);
+	at = fill_segments();
+	(void)commit_drop(home.commit, 1);
+	commit_switch(home.commit);
+	until_entered(at + 1);
+	while (!is_there("seg-", at + 2)) /* files are prepared one after the other */
+		loop_pass(home.loop);
+	home_close(&home);
+	make_file("seg-", COLD_FIRST + 7);
+	make_file("seg-", at + 3);
+	make_file("idx-", 1);
+	make_file("idx-", 2);
+	make_file("bad-", 1);
+	home.careful = true;
+	home_open(&home);
+	assert_int_equal(commit_number(home.commit), at + 4);
+	home_close(&home);
+	assert_true(is_there("seg-", 1) && is_there("seg-", COLD_FIRST + 7) &&
+		    is_there("seg-", at + 3) && is_there("idx-", 1));
+	home.careful = false;
+	home_open(&home);
+	assert_false(is_there("seg-", 1) || is_there("seg-", COLD_FIRST + 7) ||
+		     is_there("seg-", at + 3) || is_there("idx-", 1));
+	assert_true(is_there("seg-", 2) && is_there("idx-", 2) && is_there("bad-", 1));
+}
+
+static void given_up_files_are_used_again_but_not_a_dead_ones_last(void **state)
+{
+	uint64_t at, dead;
+
+	home.reserve = 4;
+	home_open(&home);
+	dead = fill_segments();
+	home_close(&home);
+	home_open(&home);
+	at = commit_number(home.commit);
+	(void)commit_drop(home.commit, 1);
+	(void)commit_drop(home.commit, 2);
+	(void)commit_drop(home.commit, dead);
+	commit_switch(home.commit);
+	until_entered(at + 1);
+	commit_recycle(home.commit, 1, false);
+	commit_recycle(home.commit, 2, true);
+	commit_recycle(home.commit, dead, false);
+	while (is_there("seg-", 1) || is_there("seg-", 2))
+		loop_pass(home.loop);
+	assert_true(is_there("bad-", 2));
+	for (uint32_t i = 0; i < 300; i++) /* through old bytes */
+		home_put(&home, REC_ACT, 7, i, 2000, 0);
+	home_settle(&home);
+	assert_true(is_there("seg-", dead));
+	home_close(&home);
+	assert_int_equal(home_open(&home), RECOVERED_CLEAN);
+}
+
+static unsigned colds;
+static bool cold_was_null;
+
+static void on_cold(void *ctx, struct disk_file *f)
+{
+	colds++;
+	cold_was_null = f == NULL;
+	if (f)
+		home.disk->calls->close(home.disk, f);
+}
+
+static void compaction_gets_a_file(void **state)
+{
+	home_open(&home);
+	colds = 0;
+	commit_cold_file(home.commit, COLD_FIRST, on_cold, NULL);
+	assert_int_equal(colds, 0);
+	while (!colds)
+		loop_pass(home.loop);
+	assert_false(cold_was_null);
+	assert_true(is_there("seg-", COLD_FIRST));
+}
+
+/* ---- room ---- */
+
+static _Atomic bool is_full;
+
+static int limited_fill(struct disk *d, struct disk_file *f, uint64_t from, uint64_t to)
+{
+	return is_full ? -ENOSPC : real->fill(d, f, from, to);
+}
+
+static void on_tick(struct timer *t)
+{
+	timer_set(home.loop, t, 5);
+}
+
+static void put_until(enum commit_room room)
+{
+	for (uint32_t i = 0; commit_room(home.commit) != room; i++) {
+		assert_true(i < 3000);
+		(void)home_put(&home, REC_ACT, 1, i, 2000, 0);
+		home_settle(&home);
+	}
+}
+
+static void a_full_disk_refuses_mail_first_then_deliveries_and_recovers(void **state)
+{
+	struct commit_space s;
+	static struct timer tick;
+
+	timer_init(&tick, on_tick);
+	home.reserve = 4;
+	home.pool = 1;
+	is_full = false;
+	watch();
+	watched.fill = limited_fill;
+	home_open(&home);
+	timer_set(home.loop, &tick, 5);
+	do {
+		loop_pass(home.loop);
+		commit_space(home.commit, &s);
+	} while (s.spares < 1);
+	assert_int_equal(s.reserve, 4);
+	assert_int_equal(s.reserve_wanted, 4);
+	assert_int_equal(commit_room(home.commit), ROOM_PLENTY);
+	is_full = true;
+	put_until(ROOM_NO_MAIL);
+	assert_int_equal(commit_trouble(home.commit), -ENOSPC);
+	commit_space(home.commit, &s);
+	assert_int_equal(s.reserve, 3);
+	put_until(ROOM_NO_DISPATCH); /* outcomes go on meanwhile */
+	commit_space(home.commit, &s);
+	assert_in_range(s.reserve, 1, 2); /* the last may be on its way */
+	while (home_add(&home, REC_ACT, 1, 1, 2000, 0)) /* what is in flight, to the last byte */
+		for (int i = 0; i < 10; i++)
+			loop_pass(home.loop);
+	commit_space(home.commit, &s);
+	assert_int_equal(s.reserve, 1);
+	assert_int_equal(commit_room(home.commit), ROOM_NO_DISPATCH);
+	is_full = false;
+	while (commit_room(home.commit) != ROOM_PLENTY)
+		loop_pass(home.loop);
+	home_settle(&home);
+	assert_int_equal(commit_trouble(home.commit), 0);
+	timer_stop(home.loop, &tick);
+}
+
 static int run(enum loop_kind k)
 {
 	const struct CMUnitTest tests[] = {
@@ -188,6 +584,24 @@ static int run(enum loop_kind k)
 		cmocka_unit_test_setup_teardown(other_segment_size_is_refused, begin, end),
 		cmocka_unit_test_setup_teardown(
 			every_start_takes_a_new_number_and_leaves_nothing_behind, begin, end),
+		cmocka_unit_test_setup_teardown(every_head_has_a_copy_in_the_last_block, begin,
+						end),
+		cmocka_unit_test_setup_teardown(the_copy_is_durable_before_the_head, begin,
+						end),
+		cmocka_unit_test_setup_teardown(edits_hold_with_the_next_head, begin, end),
+		cmocka_unit_test_setup_teardown(
+			an_edit_while_a_head_is_written_waits_for_the_next, begin, end),
+		cmocka_unit_test_setup_teardown(edits_outlive_a_restart, begin, end),
+		cmocka_unit_test_setup_teardown(a_long_manifest_takes_edits_at_its_ends, begin,
+						end),
+		cmocka_unit_test_setup_teardown(what_no_head_names_goes_at_the_next_start,
+						begin, end),
+		cmocka_unit_test_setup_teardown(
+			given_up_files_are_used_again_but_not_a_dead_ones_last, begin, end),
+		cmocka_unit_test_setup_teardown(compaction_gets_a_file, begin, end),
+		cmocka_unit_test_setup_teardown(
+			a_full_disk_refuses_mail_first_then_deliveries_and_recovers, begin,
+			end),
 	};
 
 	kind = k;
