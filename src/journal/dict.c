@@ -16,21 +16,40 @@ uint32_t dict_number(struct span bytes)
 	return low ? low : 1;
 }
 
+/* Dictionaries are the process': one at a start, and the same one again costs nothing. */
+struct copy {
+	struct copy *next;
+	struct dict  d;
+	char         bytes[];
+};
+
+static struct dict keep(struct span bytes)
+{
+	static struct copy *all;
+	struct copy        *c = all;
+
+	while (c && !span_eq(c->d.bytes, bytes))
+		c = c->next;
+	if (c)
+		return c->d;
+	c = mem_new(sizeof(*c) + bytes.n);
+	memcpy(c->bytes, bytes.p, bytes.n);
+	c->d = (struct dict){dict_number(bytes), span_of(c->bytes, bytes.n)};
+	c->next = all;
+	all = c;
+	return c->d;
+}
+
 struct dict dict_of(struct span bytes)
 {
 	ZSTD_DDict *probe;
-	char       *copy;
 
 	if (bytes.n < DICT_MIN || bytes.n > DICT_MAX)
 		return (struct dict){0};
 	/* what begins like zstd's format must be it */
 	probe = ZSTD_createDDict(bytes.p, bytes.n);
 	ZSTD_freeDDict(probe);
-	if (!probe)
-		return (struct dict){0};
-	copy = mem_new(bytes.n);
-	memcpy(copy, bytes.p, bytes.n);
-	return (struct dict){dict_number(bytes), span_of(copy, bytes.n)};
+	return probe ? keep(bytes) : (struct dict){0};
 }
 
 struct dict dict_built_in(void)
