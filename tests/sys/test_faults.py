@@ -5,6 +5,7 @@ cut, and its calls fail.
 forget   the journal is on forgetfs (tests/sys/forgetfs.c), and the power goes again and again
 lie      the same on a disk that says "synced" and is not: it must be found, or forget has no value
 inject   strace makes journald's calls fail (on the epoll loop: it does not see what the ring does)
+latch    two failed writes in a minute: no new mail until somebody has looked, and deliveries go on
 
 Arguments choose some of the cases."""
 import collections
@@ -175,7 +176,62 @@ def inject(report, dice):
     h.stop("--now")
 
 
-CASES = {"forget": forget, "lie": lie, "inject": inject}
+def answer(h):
+    """What the server says to a message."""
+    try:
+        c = traffic.SmtpClient(h.ip, timeout=5)
+        return c.send(b"\nx\n", b"s@x.example", [b"joe@" + h.name.encode()])
+    except traffic.Refused as e:
+        return e.args[0]
+    except (OSError, EOFError):
+        return b""
+
+
+def is_traced(pid):
+    try:
+        with open(f"/proc/{pid}/status") as f:
+            return "TracerPid:\t0" not in f.read()
+    except OSError:
+        return True     # it was, and what it wrote just then failed
+
+
+def fail_a_write(h, logs):
+    """The next write of the journald that runs fails, and so it ends."""
+    pid = h.pids("quire-journald")[0]
+    tracer = subprocess.Popen(["strace", "-f", "-qq", "-o", str(logs), "-e", "trace=pwritev2", "-e", "inject=pwritev2:error=EIO:when=1", "-p", str(pid)])
+    until(lambda: not lab.alive(pid) or is_traced(pid), 5)
+    time.sleep(0.2)                     # its threads, too
+    answer(h)
+    gone = until(lambda: not lab.alive(pid), 10)
+    tracer.wait(10)
+    return gone
+
+
+def latch(report, dice):
+    h = new_host("latch.example", "127.0.0.37")
+    box = h.user_maildir("joe")
+    aside = box.with_name("aside")
+    box.rename(aside)                   # nobody can deliver to it
+    h.start(QUIRE_LOOP="epoll")
+    answers = [answer(h) for _ in range(10)]
+    report.ok(all(a.startswith(b"250") for a in answers), "ten messages are taken, and deferred")
+    report.ok(fail_a_write(h, lab.scratch / "latch1"), "a write fails: journald ends")
+    report.ok(until(lambda: answer(h).startswith(b"250"), 20, 0.2), "after the first time mail is taken again")
+    report.ok(fail_a_write(h, lab.scratch / "latch2"), "a write fails again")
+    report.ok(until(lambda: answer(h).startswith(b"452 4.3.1"), 20, 0.2) and h.status()["space"]["latched"], f"now new mail is refused, and status says why: {answer(h)}")
+    waiting = len(h.queue())
+    aside.rename(box)
+    os.kill(h.start_pid(), signal.SIGALRM)
+    report.ok(until(lambda: not h.queue(), 20) and len(lab.maildir(box)) == waiting >= 11, f"deliveries go on ({waiting})")
+    report.ok(answer(h).startswith(b"452 4.3.1"), "and mail is still refused")
+    os.kill(h.start_pid(), signal.SIGHUP)
+    report.ok(until(lambda: answer(h).startswith(b"250"), 20, 0.2) and not h.status()["space"]["latched"], "HUP ends it")
+    if report.failed:
+        print("\n".join(l for l in h.text().splitlines() if l.startswith(("journald", "quire-start"))))
+    h.stop("--now")
+
+
+CASES = {"forget": forget, "lie": lie, "inject": inject, "latch": latch}
 
 
 def main():
