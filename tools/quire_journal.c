@@ -11,6 +11,7 @@ static const struct {
 } verbs[] = {
 	{"info", "segments, spares, sizes, times", journal_info},
 	{"ls", "the messages, queued or done", journal_ls},
+	{"verify", "every checksum, every index, every rule; names what is wrong", journal_verify},
 	{"dump", "records as text or JSON lines", journal_dump},
 	{"cat", "one message, byte for byte", journal_cat},
 	{"export", "messages to a Maildir, an mbox or a classic queue", journal_export},
