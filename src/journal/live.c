@@ -133,7 +133,9 @@ static void ranges_failed(struct live *l, struct entry *e, struct span ranges)
 	for (uint32_t i = 0; i < ranges.n / sizeof(struct msg_range); i++) {
 		struct msg_range range = range_at(ranges, i);
 
-		for (uint32_t k = range.first; live_range_ok(range) && k <= range.last; k++)
+		if (!live_range_ok(range))
+			continue;
+		for (uint32_t k = range.first; k <= range.last && k < live_numbers(e); k++)
 			if (!live_over_has(e, k))
 				live_not_deferred(l, e, k, true);
 	}

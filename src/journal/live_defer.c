@@ -133,7 +133,9 @@ static void deferred_many(struct live *l, struct entry *e, ref r, const struct s
 	for (uint32_t i = 0; i < v->s->ranges_n; i++) {
 		struct msg_range range = range_at(v->ranges, i);
 
-		for (uint32_t k = range.first; live_range_ok(range) && k <= range.last; k++)
+		if (!live_range_ok(range))
+			continue;
+		for (uint32_t k = range.first; k <= range.last && k < live_numbers(e); k++)
 			take_latest(l, e, k, mine);
 	}
 	if (f->deferrals[mine].left == 0) {

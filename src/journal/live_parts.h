@@ -67,6 +67,12 @@ struct live {
 /* As in sched: a range that is not sane says nothing. */
 static inline bool live_range_ok(struct msg_range r) { return r.first <= r.last && r.last < LIVE_NUMBERS_MAX; }
 
+/* Numbers from here on are nobody's. */
+static inline uint32_t live_numbers(const struct entry *e)
+{
+	return e->msg && e->rcpts < LIVE_NUMBERS_MAX ? e->rcpts : LIVE_NUMBERS_MAX;
+}
+
 static inline uint32_t ref_slot(ref r) { return (uint32_t)(r >> 48); }
 static inline uint64_t ref_place(ref r) { return r >> 21; }
 static inline enum item ref_item(ref r) { return (enum item)(r >> 18 & 7); }
