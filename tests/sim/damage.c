@@ -11,6 +11,8 @@
  *     (but for a journal that recovery refuses: that is said, and nothing is read)
  *   where a promised record is lost, somebody says so: recovery, or the walk
  *
+ * A rotten index file must cost nothing: the segment itself is read.
+ *
  * The last rule has one exception, and it is measured, not passed over: the newest promised
  * batch, when no later block was left that vouches for it (docs/journal.md, Damage).  Silence
  * anywhere else ends the program with the seed.  A kind of fault that never fired fails it too. */
@@ -20,6 +22,7 @@
 #include "core/log.h"
 #include "core/pool.h"
 #include "core/rand.h"
+#include "journal/index.h"
 #include "journal/recover.h"
 #include "journal/segments.h"
 #include "journal/walk.h"
@@ -35,7 +38,7 @@
 #define BLOCKS      (MADE_SEGMENT / BLOCK_SIZE)
 #define OTHER_IDS   (UINT64_C(1) << 40)
 
-enum fault { FLIP, ZEROED, STALE, CUT, MISSING, FOREIGN, MIXED, FAULTS };
+enum fault { FLIP, ZEROED, STALE, CUT, MISSING, FOREIGN, MIXED, INDEX, FAULTS };
 static const char *const fault_names[] = {
 	[FLIP] = "flipped bit",
 	[ZEROED] = "zeroed 4 KiB block",
@@ -44,10 +47,12 @@ static const char *const fault_names[] = {
 	[MISSING] = "missing segment",
 	[FOREIGN] = "segment of another journal",
 	[MIXED] = "two journals mixed",
+	[INDEX] = "rotten index file",
 };
 enum place {
 	LAST_MARK, LAST_QUIET, LAST_LOAD, MIDDLE, OLDER, HEAD, COPY, COLD,
-	NEWEST_FILE, OLDER_FILE, COLD_FILE, ANY, PLACES
+	NEWEST_FILE, OLDER_FILE, COLD_FILE, ANY,
+	INDEX_FLIP, INDEX_ZEROED, INDEX_CUT, INDEX_OTHER, INDEX_GONE, PLACES
 };
 static const char *const place_names[] = {
 	[LAST_MARK] = "newest promised batch, after the mark",
@@ -62,6 +67,11 @@ static const char *const place_names[] = {
 	[OLDER_FILE] = "older segment",
 	[COLD_FILE] = "cold segment",
 	[ANY] = "directory",
+	[INDEX_FLIP] = "flipped bit",
+	[INDEX_ZEROED] = "zeroed 4 KiB block",
+	[INDEX_CUT] = "truncated",
+	[INDEX_OTHER] = "of another segment",
+	[INDEX_GONE] = "missing",
 };
 static struct count { uint64_t fired, vouched, harmless, said, found, refused, silent; } counts[FAULTS][PLACES];
 static uint64_t injections, journals, skipped, colds, histories, behind_bad;
@@ -99,7 +109,7 @@ static char *bytes_of(struct made *m, uint64_t number, uint64_t *ret_size)
 
 struct seen {
 	enum recovered verdict;
-	unsigned damages;
+	unsigned damages, rotten;
 	bool opened;
 	char *read; /* of each record: was it */
 	uint64_t others;
@@ -121,7 +131,8 @@ static void take(struct target *t, struct seen *s, const struct record *rec)
 		   rec->head.id, rec->pos);
 }
 
-static void look(struct target *t, struct seen *s,
+/* With their heads only, records come out of the index files. */
+static void look(struct target *t, struct seen *s, enum read_bodies bodies,
 		 void (*each)(struct target *, struct reader *, const struct record *))
 {
 	struct reader *r = reader_new(t->made.disk, NULL, MADE_SEGMENT, MADE_SHARD);
@@ -129,10 +140,11 @@ static void look(struct target *t, struct seen *s,
 	struct record rec;
 	enum read_result got;
 	struct buf why;
+	uint64_t number;
 
 	buf_init(&why, 512);
 	memset(s->read, 0, t->made.n);
-	s->damages = 0;
+	s->damages = s->rotten = 0;
 	s->others = 0;
 	s->verdict = journal_recover(t->made.disk, &end);
 	journal_end_fini(&end);
@@ -141,7 +153,7 @@ static void look(struct target *t, struct seen *s,
 	if (s->opened != (s->verdict != RECOVERED_FAILED))
 		world_fail("recovery says %d, but the reader %s", (int)s->verdict,
 			   s->opened ? "opens it" : "does not open it");
-	while (s->opened && ((got = reader_next(r, BODIES_WHOLE, &rec)) == READ_OK ||
+	while (s->opened && ((got = reader_next(r, bodies, &rec)) == READ_OK ||
 			     got == READ_DAMAGE)) {
 		s->damages += got == READ_DAMAGE;
 		if (got != READ_OK)
@@ -152,6 +164,8 @@ static void look(struct target *t, struct seen *s,
 	}
 	if (s->opened && got != READ_END)
 		world_fail("the reader ends with %d", (int)got);
+	while (reader_rotten(r, &number))
+		s->rotten++;
 	buf_free(&why);
 	reader_free(r);
 }
@@ -179,7 +193,7 @@ static bool note_pristine(struct target *t)
 	struct journal_end end;
 	bool good;
 
-	look(t, &s, note_batch);
+	look(t, &s, BODIES_WHOLE, note_batch);
 	for (uint32_t i = 0; i < t->made.n; i++) {
 		struct made_record *r = &t->made.v[i];
 
@@ -199,6 +213,10 @@ static bool note_pristine(struct target *t)
 	memcpy(t->uuid, end.uuid, sizeof t->uuid);
 	end.segments = NULL;
 	journal_end_fini(&end);
+	for (uint32_t i = 0; i + 1 < t->n; i++)
+		if (rand_below(2) && index_make(t->made.disk, t->uuid, t->v[i].number,
+						MADE_SEGMENT, t->v[i].end))
+			world_fail("no index of seg-%016" PRIx64 " can be made", t->v[i].number);
 	/* Cold ones come first, so the last batch of the walk is the newest promised one. */
 	t->last = t->batches_n - 1;
 	return t->batches_n > 0;
@@ -320,6 +338,11 @@ static bool pick_block(struct target *t, struct hit *h)
 	case OLDER_FILE:
 	case COLD_FILE:
 	case ANY:
+	case INDEX_FLIP:
+	case INDEX_ZEROED:
+	case INDEX_CUT:
+	case INDEX_OTHER:
+	case INDEX_GONE:
 	case PLACES: unreachable();
 	}
 	h->to = h->from + BLOCK_SIZE;
@@ -421,6 +444,75 @@ static void unmix(struct target *t, struct hit *h)
 	check(d->calls->sync_dir(d) == 0);
 }
 
+static void index_name(char name[SEGMENT_NAME_MAX], uint64_t number)
+{
+	snprintf(name, SEGMENT_NAME_MAX, "idx-%016" PRIx64, number);
+}
+
+static bool pick_index(struct target *t, struct hit *h)
+{
+	char name[SEGMENT_NAME_MAX];
+	uint64_t size;
+
+	for (int tries = 0; tries < 20; tries++) {
+		h->number = t->v[rand_below(t->n)].number;
+		index_name(name, h->number);
+		if (simdisk_bytes(t->made.disk, name, &size))
+			return true;
+	}
+	return false;
+}
+
+static bool rot_index(struct target *t, struct hit *h)
+{
+	char name[SEGMENT_NAME_MAX], *p;
+	struct hit other;
+	uint64_t size;
+	const char *q;
+
+	if (!pick_index(t, h))
+		return false;
+	index_name(name, h->number);
+	p = simdisk_bytes(t->made.disk, name, &h->was_size);
+	h->was = mem_new(h->was_size);
+	memcpy(h->was, p, h->was_size);
+	h->place = INDEX_FLIP + (enum place)rand_below(PLACES - INDEX_FLIP);
+	switch (h->place - INDEX_FLIP) {
+	case 0: p[rand_below(h->was_size)] ^= (char)(1u << rand_below(8)); return true;
+	case 1: memset(p + rand_below(h->was_size / BLOCK_SIZE) * BLOCK_SIZE, 0, BLOCK_SIZE); return true;
+	case 2: simdisk_resize(t->made.disk, name, rand_below(h->was_size)); return true;
+	case 3:
+		if (!pick_index(t, &other))
+			return false;
+		index_name(name, other.number);
+		q = simdisk_bytes(t->made.disk, name, &size);
+		memcpy(p, q, size < h->was_size ? size : h->was_size);
+		return other.number != h->number;
+	default: check(index_remove(t->made.disk, h->number) == 0); return true;
+	}
+}
+
+static void put_back_index(struct target *t, const struct hit *h)
+{
+	struct disk *d = t->made.disk;
+	char name[SEGMENT_NAME_MAX];
+	struct disk_file *f;
+	uint64_t size;
+
+	if (!h->was)
+		return;
+	index_name(name, h->number);
+	if (!simdisk_bytes(d, name, &size)) {
+		check(d->calls->open(d, name, DISK_WRITE | DISK_CREATE, &f) == 0);
+		check(d->calls->fill(d, f, 0, h->was_size) == 0);
+		d->calls->close(d, f);
+		check(d->calls->sync_dir(d) == 0);
+	}
+	simdisk_resize(d, name, h->was_size);
+	memcpy(simdisk_bytes(d, name, &size), h->was, h->was_size);
+	mem_free(h->was);
+}
+
 /* false: this fault can't be had here, and nothing was changed. */
 static bool inject(struct target *t, struct hit *h)
 {
@@ -433,6 +525,8 @@ static bool inject(struct target *t, struct hit *h)
 		h->place = ANY;
 		return mix(t, h);
 	}
+	if (h->fault == INDEX)
+		return rot_index(t, h);
 	if (!(h->fault < CUT ? pick_block(t, h) : pick_file(t, h)))
 		return false;
 	p = bytes_of(&t->made, h->number, &size);
@@ -459,6 +553,7 @@ static bool inject(struct target *t, struct hit *h)
 		memcpy(p, q, MADE_SEGMENT);
 		return true;
 	case MIXED:
+	case INDEX:
 	case FAULTS: break;
 	}
 	unreachable();
@@ -471,6 +566,10 @@ static void put_back(struct target *t, struct hit *h)
 
 	if (h->fault == MIXED) {
 		unmix(t, h);
+		return;
+	}
+	if (h->fault == INDEX) {
+		put_back_index(t, h);
 		return;
 	}
 	name_of(name, h->number);
@@ -491,7 +590,7 @@ static bool touches(const struct hit *h, const struct made_record *r)
 	uint64_t first = r->pos % MADE_SEGMENT / BLOCK_SIZE * BLOCK_SIZE;
 	uint64_t end = r->pos % BLOCK_SIZE + sizeof(struct rec_head) + r->n; /* in its blocks' payload */
 
-	if (h->fault == MIXED || r->pos / MADE_SEGMENT != h->number)
+	if (h->fault == MIXED || h->fault == INDEX || r->pos / MADE_SEGMENT != h->number)
 		return false;
 	return first < h->to && first + blocks_for(end) * BLOCK_SIZE > h->from;
 }
@@ -523,7 +622,7 @@ static void judge(struct target *t, struct hit *h, const struct seen *s)
 {
 	struct count *c = &counts[h->fault][h->place];
 	uint64_t lost = 0, first_lost = 0, behind = 0;
-	bool loud = s->verdict == RECOVERED_AMBIGUOUS || s->verdict == RECOVERED_DAMAGED ||
+	bool loud = s->rotten || s->verdict == RECOVERED_AMBIGUOUS || s->verdict == RECOVERED_DAMAGED ||
 		    s->verdict == RECOVERED_FAILED || s->damages;
 
 	for (uint32_t i = 0; i < t->made.n; i++) {
@@ -587,7 +686,7 @@ static void one(struct target *t, struct seen *s)
 
 	if (inject(t, &h)) {
 		silent = counts[h.fault][h.place].silent;
-		look(t, s, NULL);
+		look(t, s, h.fault == INDEX ? BODIES_HEADS : BODIES_WHOLE, NULL);
 		judge(t, &h, s);
 		if (counts[h.fault][h.place].silent > silent && h.fault == MISSING)
 			expect_no_trace(t, &h);
