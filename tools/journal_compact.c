@@ -16,8 +16,8 @@
 #include <unistd.h>
 
 static const char help[] = "usage: quire journal compact [--home DIR] [--json] [--quiet]\n"
-			   "Asks the running quire to give up dead segments, and to copy what lives of nearly dead ones,\n"
-			   "now.  Says what was freed.  --json: its answers as they come, one object a line.\n"
+			   "Asks the running quire to give up dead segments, and to copy what lives of nearly dead\n"
+			   "ones, now.  Says what was freed.  --json: its answers as they come, one object a line.\n"
 			   "Exit: 0 done, 100 wrong use or quire does not run, 111 it could not be asked.";
 
 struct answer {
@@ -105,7 +105,7 @@ static int run(struct journal_tool *t)
 		return quire_say(EXIT_TRY_AGAIN, t->verb, "%s: %s", home, strerror(errno));
 	if (pid == 0)
 		return quire_say(EXIT_WRONG, t->verb,
-				 "%s: quire is not running; a stopped journal can't be compacted, start it first", home);
+				 "%s: quire is not running; a stopped journal can't be compacted", home);
 	fd = quire_dial(home);
 	f = fd < 0 ? NULL : fdopen(fd, "r");
 	if (!f || write(fd, "compact\n", 8) != 8) {

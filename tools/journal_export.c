@@ -335,7 +335,8 @@ int journal_export(int argc, char **argv)
 		if ((code = take_option(&x, c)) != 0)
 			return code < 0 ? 0 : code;
 	if (!x.box.calls || optind < argc)
-		return quire_say(EXIT_WRONG, x.tool.verb, "--maildir DIR, --mbox FILE or --qmail-queue DIR says where to");
+		return quire_say(EXIT_WRONG, x.tool.verb,
+				 "--maildir DIR, --mbox FILE or --qmail-queue DIR says where to");
 	buf_init(&x.rewritten, REWRITE_MAX);
 	buf_init(&x.rcpts.local, LIST_MAX);
 	buf_init(&x.rcpts.remote, LIST_MAX);

@@ -80,7 +80,8 @@ static bool take_note(struct import *im, struct span line)
 {
 	struct extra_import e;
 
-	if (!span_u64(span_word(&line), UINT64_MAX, &e.number) || !span_u64(span_word(&line), UINT64_MAX, &e.mtime_ns) ||
+	if (!span_u64(span_word(&line), UINT64_MAX, &e.number) ||
+	    !span_u64(span_word(&line), UINT64_MAX, &e.mtime_ns) ||
 	    !span_u64(line, UINT64_MAX, &e.size))
 		return true;                      /* the torn end of a crash */
 	return map_put(&im->known, key_of(&e), im);

@@ -339,8 +339,8 @@ static int prepare(struct replay *r)
 	if (snprintf(r->socket, sizeof(r->socket), "%s/run/submit", home) >= (int)sizeof(r->socket))
 		code = quire_say(EXIT_WRONG, r->tool.verb, "%s: too long", home);
 	else if (!r->to && !r->dry_run && quire_running(home) <= 0)
-		code = quire_say(EXIT_WRONG, r->tool.verb, "%s: quire is not running: it has to take the messages; or see "
-				 "--to", home);
+		code = quire_say(EXIT_WRONG, r->tool.verb, "%s: quire is not running: it has to take the "
+				 "messages; or see --to", home);
 	if (!code && r->to && !r->dry_run) {
 		struct span me = control_me(r->control);
 
@@ -407,7 +407,7 @@ int journal_replay(int argc, char **argv)
 			return code < 0 ? 0 : code;
 	if (optind < argc || !has_filter(&r.filter))
 		return quire_say(EXIT_WRONG, r.tool.verb,
-				 "which messages? --since, --until, --sender, --rcpt, --domain or --id (--dry-run first)");
+				 "which messages? --since, --until, --sender, --rcpt, --domain, --id (--dry-run first)");
 	buf_init(&r.packed, RCPTS_MAX);
 	buf_init(&r.body, BODY_MAX);
 	clock_refresh();

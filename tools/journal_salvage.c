@@ -76,8 +76,8 @@ static void on_gap(void *ctx, const struct scan_gap *g)
 	s->last += g->what == LOST_LAST;
 	s->records += g->what == LOST_RECORD;
 	if (s->tool.json)
-		printf("{\"lost\":\"bytes\",\"file\":\"%s\",\"from\":%" PRIu64 ",\"to\":%" PRIu64 ",\"why\":\"%s\"}\n", f->name,
-		       g->from, g->to, lost_words[g->what]);
+		printf("{\"lost\":\"bytes\",\"file\":\"%s\",\"from\":%" PRIu64 ",\"to\":%" PRIu64 ",\"why\":\"%s\"}\n",
+		       f->name, g->from, g->to, lost_words[g->what]);
 	else
 		printf("%s: offsets %" PRIu64 " to %" PRIu64 ": %s\n", f->name, g->from, g->to, lost_words[g->what]);
 }
@@ -274,7 +274,8 @@ static bool put_pieces_of(struct salvage *s, const struct salvage_mail *m, uint8
 
 static bool put_pieces(struct salvage *s, const struct salvage_mail *m)
 {
-	return s->pieces_fd < 0 || (put_pieces_of(s, m, REC_BODY, "body") && put_pieces_of(s, m, REC_RCPT, "recipients"));
+	return s->pieces_fd < 0 || (put_pieces_of(s, m, REC_BODY, "body") &&
+				    put_pieces_of(s, m, REC_RCPT, "recipients"));
 }
 
 /* ---- writing */
@@ -407,12 +408,14 @@ static void report(const struct salvage *s)
 {
 	if (s->tool.json)
 		printf("{\"saved\":%" PRIu64 ",\"recipients\":%" PRIu64 ",\"over\":%" PRIu64 ",\"cut\":%" PRIu64
-		       ",\"without_end\":%" PRIu64 ",\"gaps\":%" PRIu64 ",\"gaps_last\":%" PRIu64 ",\"bad_records\":%" PRIu64
+		       ",\"without_end\":%" PRIu64 ",\"gaps\":%" PRIu64 ",\"gaps_last\":%" PRIu64
+		       ",\"bad_records\":%" PRIu64
 		       ",\"files_missing\":%" PRIu64 ",\"files_foreign\":%" PRIu64 "}\n",
 		       s->written, s->rcpts, s->over, s->cut, s->no_msg, s->promised, s->last, s->records, s->missing,
 		       s->foreign);
 	else
-		printf("saved %" PRIu64 " messages with %" PRIu64 " recipients to deliver; %" PRIu64 " were over.  Lost: %" PRIu64
+		printf("saved %" PRIu64 " messages with %" PRIu64 " recipients to deliver; %" PRIu64
+		       " were over.  Lost: %" PRIu64
 		       " messages in part, %" PRIu64 " without end, %" PRIu64 " places, %" PRIu64 " files\n",
 		       s->written, s->rcpts, s->over, s->cut, s->no_msg, s->promised + s->last + s->records,
 		       s->missing + s->foreign);
@@ -427,7 +430,8 @@ static int open_source(struct salvage *s)
 	if (s->tool.dir)
 		n = snprintf(s->tool.path, sizeof(s->tool.path), "%s", s->tool.dir);
 	else
-		n = snprintf(s->tool.path, sizeof(s->tool.path), "%s/journal/%u", quire_home(s->tool.home), s->tool.shard);
+		n = snprintf(s->tool.path, sizeof(s->tool.path), "%s/journal/%u", quire_home(s->tool.home),
+			     s->tool.shard);
 	if (n >= (int)sizeof(s->tool.path))
 		return quire_say(EXIT_WRONG, s->tool.verb, "the directory's name is too long");
 	s->dir_fd = open(s->tool.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -21,7 +21,8 @@ struct replay_mail {
 /* Each recipient's result: enum outcome, what the server said.  false: the host can't be used, *why, and
  * nothing of this message was taken by it. */
 bool                replay_smtp_send(struct replay_smtp *r, const struct replay_mail *m,
-				     void (*result)(void *ctx, uint32_t i, unsigned outcome, struct span text), void *ctx,
-				     struct buf *why);
+				     void (*result)(void *ctx, uint32_t i, unsigned outcome,
+						    struct span text),
+				     void *ctx, struct buf *why);
 
 #endif

@@ -273,7 +273,9 @@ static void judge(const struct salvage_files *s, const struct manifest *m, struc
 	else if (f->number == newest && !f->is_bad)
 		f->use = USE_READ;
 	else if (e)
-		f->use = e->state == SEGMENT_QUEUE && (!f->is_bad || !has_file(s, f->number, false)) ? USE_READ : USE_OVER;
+		f->use = e->state == SEGMENT_QUEUE && (!f->is_bad || !has_file(s, f->number, false))
+				 ? USE_READ
+				 : USE_OVER;
 	else if (f->number >= COLD_FIRST)
 		f->use = s->newest_lost && !f->is_bad ? USE_READ : USE_OVER;
 	else if (f->number < newest)
