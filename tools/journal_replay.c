@@ -407,7 +407,7 @@ int journal_replay(int argc, char **argv)
 			return code < 0 ? 0 : code;
 	if (optind < argc || !has_filter(&r.filter))
 		return quire_say(EXIT_WRONG, r.tool.verb,
-				 "which messages? --since, --until, --sender, --rcpt, --domain, --id (--dry-run first)");
+				 "which messages? --since --until --sender --rcpt --domain --id (--dry-run first)");
 	buf_init(&r.packed, RCPTS_MAX);
 	buf_init(&r.body, BODY_MAX);
 	clock_refresh();
