@@ -111,7 +111,7 @@ class Host:
         self.control("ringsize", "8388608")
 
     def quire(self, verb, *args, check=True, **kw):
-        argv = [str(bin_dir() / "quire"), verb, "--home", str(self.home), *args]
+        argv = [str(bin_dir() / "quire"), *verb.split(), "--home", str(self.home), *args]
         kw.setdefault("stdout", subprocess.PIPE)
         kw.setdefault("stderr", subprocess.STDOUT)
         done = subprocess.run(argv, text=True, timeout=kw.pop("timeout", 120), **kw)
