@@ -68,8 +68,8 @@ def settled(host, seconds=30):
     return False
 
 
-def build(dice, starts=3, n=120):
-    """A stopped home with all of that, and what was answered yes."""
+def build(dice, starts=3, n=120, cut=False):
+    """A stopped home with all of that, and what was answered yes.  cut: it ends with a kill."""
     host = make(dice)
     sent = []
     for i in range(starts):
@@ -81,8 +81,12 @@ def build(dice, starts=3, n=120):
         else:
             host.kill()
     host.start()
-    settled(host)
-    host.stop()
+    if cut:
+        sent += fill(host, dice, n)
+        host.kill()
+    else:
+        settled(host)
+        host.stop()
     return host, sent
 
 

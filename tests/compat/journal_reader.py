@@ -95,13 +95,14 @@ def parse_entry(data):
 
 
 class Batch:
-    def __init__(self, block):
+    def __init__(self, block, believe=False):
         data = block.data
         (magic, self.blocks, self.seq, self.watermark, self.chain, self.payload_hash, self.payload_n, self.records,
          self.time_us, self.flags, check) = struct.unpack_from("<IIQQQQIIQII", data)
-        self.good = (block.ours and block.flags & FIRST and block.index == 0 and block.seq and magic == MAGIC_BATCH and
-                     xxh3(data[:60]) & 0xffffffff == check and self.seq == block.seq and 1 <= self.blocks <= BATCH_BLOCKS_MAX and
-                     64 + self.payload_n <= self.blocks * DATA)
+        # believe: its head may be whole where its block is not
+        placed = believe or (block.ours and block.flags & FIRST and block.index == 0 and block.seq and self.seq == block.seq)
+        self.good = (placed and magic == MAGIC_BATCH and xxh3(data[:60]) & 0xffffffff == check and
+                     1 <= self.blocks <= BATCH_BLOCKS_MAX and 64 + self.payload_n <= self.blocks * DATA)
 
 
 class Journal:
@@ -248,38 +249,50 @@ class Segment:
         return all(self.good_blocks(at, batch))
 
     def was_promised(self, at, limit, seq):
-        """A later block says that the batch behind `seq` was durable."""
+        """Some block's tag says that the batch behind `seq` was durable."""
         expected = (seq or 0) + 1
         for offset in range(at, limit, BLOCK):
             b = self.block(offset)
-            if b.ours and b.seq and b.seq - b.lag >= expected:
+            possible = seq is None or seq < b.seq <= seq + (limit - at) // BLOCK
+            if (b.ours or (b.bad and b.incarnation == self.incarnation and possible)) and b.seq and b.seq - b.lag >= expected:
                 return True
         return False
 
     def is_torn(self, at, batch):
-        """The newest segment's batch that is not whole, at its end: was it finished?"""
+        """The newest segment's batch that is not whole, at its end: was it left unfinished?"""
         if self.is_whole(at, batch) or self.was_promised(at, self.journal.size - BLOCK, batch.seq - 1):
             return False
-        return any(self.unfinished(at + i * BLOCK, i == 0) for i in range(batch.blocks))
+        return any(self.unfinished(at + i * BLOCK, i == 0, batch.seq) for i in range(batch.blocks))
 
-    def unfinished(self, offset, first):
+    def unfinished(self, offset, first, seq):
+        """A block, or a sector of it, that was never written."""
         b = self.block(offset)
-        return b.old or (b.bad and (not any(b.data[BLOCK - 512:]) or (first and not any(b.data[:512]))))
+        if not b.bad:
+            return b.old
+        if not any(b.data[BLOCK - 512:]) or (first and not any(b.data[:512])):
+            return True
+        if bin(b.incarnation ^ self.incarnation).count("1") > 8:
+            return True
+        head = b.data[:64]
+        other = xxh3(head[:60]) & 0xffffffff == struct.unpack_from("<I", head, 60)[0] and struct.unpack_from("<Q", head, 8)[0] != seq
+        return first and other
 
     def tail(self, at, limit, seq):
         """No batch that is promised begins here; what is all there, and bad, still counts."""
-        first = self.block(at)
-        if first.old:
+        expected = (seq or 0) + 1
+        if self.block(at).old:
             return
-        blocks = 0
-        last = False
+        head = Batch(self.block(at), believe=True)
+        blocks, last = 0, False
+        if head.good and head.seq == expected and at + head.blocks * BLOCK <= limit:
+            blocks, last = head.blocks, True
         while at + blocks * BLOCK < limit and not last:
             b = self.block(at + blocks * BLOCK)
             if b.old:
                 break
             blocks += 1
-            last = b.ours and b.seq == (seq or 0) + 1 and b.flags & LAST
-        if any(self.unfinished(at + i * BLOCK, i == 0) for i in range(blocks)) or (blocks > 1 and not last):
+            last = b.incarnation == self.incarnation and b.seq == expected and b.flags & LAST
+        if any(self.unfinished(at + i * BLOCK, i == 0, expected) for i in range(blocks)) or (blocks > 1 and not last):
             return
         self.damaged(at)
         yield from self.headless(at, at + blocks * BLOCK)

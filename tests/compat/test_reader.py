@@ -4,7 +4,7 @@ journals made by a real home (several starts, a kill, deferrals, bounces), and o
 import base64
 import json
 import os
-import sys
+import shutil
 
 import journal_home as home
 import journal_reader as reader
@@ -115,6 +115,24 @@ def named(where):
 def main():
     lab.enter()
     report, dice = lab.Report(), lab.seed()
+    whole(report, dice)
+    cut(report, dice)
+    report.end()
+
+
+def cut(report, dice):
+    """The newest segment is the one that is full of mail, and its end is that of a dead process."""
+    shutil.rmtree(lab.scratch / "a.example")
+    host, sent = home.build(dice, starts=1, cut=True)
+    where = home.copy(home.directory(host), "cut")
+    ours, damage, done = dumped(where)
+    theirs, their_damage = read(where)
+    why = differ(ours, theirs)
+    report.ok(done.returncode == 0 and not their_damage and why is None, f"after a kill: the same {len(theirs)} records" + (f": {why}" if why else ""))
+    compare_damaged(report, dice, where)
+
+
+def whole(report, dice):
     host, sent = home.build(dice)
     where = home.copy(home.directory(host), "journal")
     ours, damage, done = dumped(where)
@@ -126,7 +144,6 @@ def main():
     report.ok(why is None, f"journal_reader.py reads the same {len(theirs)} records as dump" + (f": {why}" if why else ""))
     compare_messages(report, where, sent)
     compare_damaged(report, dice, where)
-    report.end()
 
 
 if __name__ == "__main__":
