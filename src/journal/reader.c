@@ -39,12 +39,11 @@ bool reader_from_ring(const struct reader *r, char *dst, size_t n, uint64_t pos)
 	return ring_holds(r->ring, pos); /* still there: so was every byte that was copied */
 }
 
-static struct disk_file *held_file(const struct reader *r, uint64_t number)
+struct disk_file *reader_held(const struct reader *r, uint64_t number)
 {
-	for (uint32_t i = 0; r->held && i < r->n; i++)
-		if (r->v[i].number == number)
-			return r->held[i];
-	return NULL;
+	const struct manifest_entry *e = r->held ? reader_entry(r, number) : NULL;
+
+	return e ? r->held[e - r->v] : NULL;
 }
 
 static int open_walked(struct reader *r)
@@ -55,7 +54,7 @@ static int open_walked(struct reader *r)
 		return 0;
 	if (r->lost)
 		return -ENOENT;
-	r->file = held_file(r, r->number);
+	r->file = reader_held(r, r->number);
 	r->file_held = r->file != NULL;
 	if (r->file)
 		return 0;
@@ -360,10 +359,9 @@ static bool take_head(struct reader *r)
 
 const struct manifest_entry *reader_entry(const struct reader *r, uint64_t number)
 {
-	for (uint32_t i = r->n; i-- > 0;)
-		if (r->v[i].number == number)
-			return &r->v[i];
-	return NULL;
+	struct manifest_entry key = {.number = number};
+
+	return r->n ? bsearch(&key, r->v, r->n, sizeof key, by_walk) : NULL;
 }
 
 /* The next segment to walk behind this one (0: the first one), or NULL. */

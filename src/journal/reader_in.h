@@ -58,6 +58,8 @@ struct reader {
 };
 
 bool reader_from_ring(const struct reader *r, char *dst, size_t n, uint64_t pos);
+/* The file of a segment that a tool holds; NULL: it does not. */
+struct disk_file *reader_held(const struct reader *r, uint64_t number);
 const struct manifest_entry *reader_entry(const struct reader *r, uint64_t number);
 /* The newest position that is durable, as far as this reader knows; 0: it does not. */
 uint64_t reader_durable(const struct reader *r);

@@ -14,21 +14,13 @@
 #define DICT_TRIES  64
 #define LOOK_MAX   ((blocks_for(sizeof(struct rec_head) + REC_MAX) + 1) * BLOCK_SIZE)
 
-static struct disk_file *held(const struct reader *r, uint64_t number)
-{
-	for (uint32_t i = 0; r->held && i < r->n; i++)
-		if (r->v[i].number == number)
-			return r->held[i];
-	return NULL;
-}
-
 /* A slot is taken over by the next one that needs it. */
 static int file_for(struct reader *r, uint64_t number, struct disk_file **ret)
 {
 	struct open_file *o = &r->files[number % READER_FILES];
 	int e;
 
-	*ret = held(r, number);
+	*ret = reader_held(r, number);
 	if (*ret)
 		return 0;
 	if (o->number != number) {

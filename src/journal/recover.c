@@ -100,7 +100,8 @@ static bool take_batch(struct walk *w)
 
 /* A tag of ours: in a whole block, or in one that was torn behind it.  The latter can't be
  * checked, but nobody else writes our incarnation there, mail included; and a batch that was
- * begun, however little of it arrived, says which one was durable before it. */
+ * begun, however little of it arrived, says which one was durable before it.  No batch says it
+ * of itself: a lag of 0 is what is left of a tag that was cut. */
 static bool has_our_tag(const struct walk *w, const char *block, struct block_tag *ret)
 {
 	switch (block_kind(block, w->incarnation, ret)) {
@@ -108,7 +109,7 @@ static bool has_our_tag(const struct walk *w, const char *block, struct block_ta
 	case BLOCK_OLD: return false;
 	case BLOCK_BAD:
 		return ret->incarnation == w->incarnation && ret->index < BATCH_BLOCKS_MAX &&
-		       ret->seq > w->seq && ret->seq - w->seq <= blocks_left(w, w->pos);
+		       ret->watermark_lag && ret->seq > w->seq && ret->seq - w->seq <= blocks_left(w, w->pos);
 	}
 	unreachable();
 }
@@ -158,6 +159,9 @@ static void resync(struct walk *w)
 	struct batch_head b;
 	struct block_tag t;
 
+	if (batch_begins(blocks_at(w, from, 1), w->incarnation, &b) && b.seq == w->seq + 1 &&
+	    b.blocks <= blocks_left(w, from))
+		last = from + (uint64_t)b.blocks * BLOCK_SIZE; /* its own head says how far it goes */
 	for (uint64_t pos = w->pos; pos < w->limit; pos += BLOCK_SIZE) {
 		const char *p = blocks_at(w, pos, 1);
 

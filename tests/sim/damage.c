@@ -113,6 +113,7 @@ struct seen {
 	bool opened;
 	char *read; /* of each record: was it */
 	uint64_t others;
+	char why[160];         /* what recovery says */
 };
 
 static void take(struct target *t, struct seen *s, const struct record *rec)
@@ -147,6 +148,7 @@ static void look(struct target *t, struct seen *s, enum read_bodies bodies,
 	s->damages = s->rotten = 0;
 	s->others = 0;
 	s->verdict = journal_recover(t->made.disk, &end);
+	snprintf(s->why, sizeof s->why, "%.*s", SPAN_ARG(buf_span(&end.why)));
 	journal_end_fini(&end);
 	reader_with_history(r);
 	s->opened = reader_open(r, &why) == 0;
@@ -640,10 +642,10 @@ static void judge(struct target *t, struct hit *h, const struct seen *s)
 		    !in_batch(t, h, r))
 			world_fail("%s, %s, seg-%016" PRIx64 " offset %" PRIu64
 				   ": costs the whole record at %" PRIu64
-				   " (offset %" PRIu64 "); recovery says %d, %u places",
+				   " (offset %" PRIu64 "); recovery says %d (%s), %u places",
 				   fault_names[h->fault], place_names[h->place], h->number,
 				   h->from, r->pos, r->pos % MADE_SEGMENT, (int)s->verdict,
-				   s->damages);
+				   s->why, s->damages);
 	}
 	behind_bad += behind > 0;
 	c->fired++;

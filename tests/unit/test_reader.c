@@ -544,6 +544,46 @@ static void records_behind_a_bad_block_are_read(void **state)
 	assert_true(behind > 0);
 }
 
+static const struct disk_calls *real_calls;
+static int no_descriptor;
+
+static int open_sometimes(struct disk *d, const char *name, int flags, struct disk_file **ret)
+{
+	return no_descriptor ? -no_descriptor : real_calls->open(d, name, flags, ret);
+}
+
+/* Out of descriptors is not damage: the same is read again.  A disk that can't open it is. */
+static void only_the_disk_makes_damage(void **state)
+{
+	struct disk_calls calls = *home.disk->calls;
+	struct reader *r;
+	struct record rec;
+
+	home_open(&home);
+	put(0, N);
+	home_close(&home);
+	r = home_reader(&home, false);
+	real_calls = home.disk->calls;
+	calls.open = open_sometimes;
+	home.disk->calls = &calls;
+	no_descriptor = EMFILE;
+	assert_int_equal(home_next(r, &rec), READ_ERROR);
+	assert_int_equal(home_next(r, &rec), READ_ERROR);
+	assert_int_equal(reader_at(r, positions[0], REC_ACT, 77, 0, &rec), READ_ERROR);
+	no_descriptor = 0;
+	expect(r, 0, N);
+	assert_int_equal(reader_at(r, positions[0], REC_ACT, 77, 0, &rec), READ_OK);
+	reader_free(r);
+	r = home_reader(&home, false);
+	no_descriptor = EIO;
+	assert_int_equal(home_next(r, &rec), READ_DAMAGE);
+	no_descriptor = 0;
+	while (home_next(r, &rec) != READ_END) /* and on with the next segment */
+		assert_true(rec.pos / HOME_SEGMENT > positions[0] / HOME_SEGMENT);
+	reader_free(r);
+	home.disk->calls = real_calls;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -568,6 +608,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(tool_holds_what_it_reads, begin, end),
 		cmocka_unit_test_setup_teardown(body_heads_are_given_without_the_rest, begin, end),
 		cmocka_unit_test_setup_teardown(records_behind_a_bad_block_are_read, begin, end),
+		cmocka_unit_test_setup_teardown(only_the_disk_makes_damage, begin, end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
