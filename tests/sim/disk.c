@@ -61,7 +61,8 @@ struct simdisk {
 	struct flight flight[FLIGHT_MAX];
 	unsigned flight_n;
 	uint64_t fuse, eios, landed;
-	bool dead, fail_write;
+	uint64_t enospc;
+	bool dead, fail_write, full;
 };
 
 static struct simdisk *of(struct disk *d)
@@ -229,6 +230,16 @@ uint64_t simdisk_landed(const struct disk *d)
 	return owner_of(d, struct simdisk, disk)->landed;
 }
 
+void simdisk_full(struct disk *d, bool full)
+{
+	of(d)->full = full;
+}
+
+uint64_t simdisk_enospc(const struct disk *d)
+{
+	return owner_of(d, struct simdisk, disk)->enospc;
+}
+
 bool simdisk_rot(struct disk *d, const char *name, uint64_t byte, unsigned bit)
 {
 	struct name *e = find(&of(d)->now, name);
@@ -369,6 +380,10 @@ static int sim_fill(struct disk *d, struct disk_file *f, uint64_t from, uint64_t
 	bool dead = burn(of(d));
 
 	check(from <= inode->size);
+	if (of(d)->full && !dead) {
+		of(d)->enospc++;
+		return -ENOSPC;
+	}
 	if (dead)
 		to = from + rand_below((to - from) / BLOCK_SIZE + 1) * BLOCK_SIZE;
 	if (to > inode->cap) {

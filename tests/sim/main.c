@@ -82,6 +82,8 @@ static bool report(uint64_t seeds)
 	all &= happened("long manifests read", c->long_manifests);
 	all &= happened("idle marks read", c->idle_marks);
 	all &= happened("records read behind the ring", c->ring_missed);
+	all &= happened("fills that found no room", c->enospc);
+	all &= happened("segments sealed early", c->switches);
 	return all & report_queue(&queue_counts);
 }
 

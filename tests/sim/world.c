@@ -734,6 +734,7 @@ static void start_journald(struct world *w)
 {
 	struct journal_end end;
 
+	simdisk_full(w->disk, false);
 	for (;;) {
 		bool good;
 		int e;
@@ -752,7 +753,10 @@ static void start_journald(struct world *w)
 				world_fail("no ring");
 			land_some(w);
 			e = commit_open(&w->commit, &w->loop, w->disk, &w->ring, &end,
-					&(struct commit_options){.segment_size = SEGMENT_SIZE, .shard = SHARD, .direct = true},
+					&(struct commit_options){.segment_size = SEGMENT_SIZE, .shard = SHARD,
+								 .direct = true,
+								 .pool = (uint32_t)rand_below(3),
+								 .reserve = (uint32_t)rand_below(2) * 4},
 					&commit_calls, w);
 			good = e == 0;
 			if (e && !world_is_dark(w))
@@ -770,6 +774,19 @@ static void start_journald(struct world *w)
 		follower_new(w);
 }
 
+/* The disk fills up and is emptied again; segments end before they are full. */
+static void space_step(struct world *w)
+{
+	uint64_t dice = rand_below(2000);
+
+	if (dice < 10)
+		simdisk_full(w->disk, dice < 4);
+	if (dice >= 1990 && !w->failed && !world_is_dark(w)) {
+		commit_switch(w->commit);
+		world_counts.switches++;
+	}
+}
+
 static void work(struct world *w, unsigned passes)
 {
 	unsigned lag = (unsigned)rand_below(4); /* 0: the follower is asleep */
@@ -777,6 +794,7 @@ static void work(struct world *w, unsigned passes)
 	while (passes-- && !w->failed && !world_is_dark(w)) {
 		mail_step(w->mail);
 		loop_pass(&w->loop);
+		space_step(w);
 		if (w->guest || (lag && rand_below(lag) == 0))
 			follow(w, 1 + (unsigned)rand_below(40));
 		if (w->guest_state && w->caught_up && !w->failed)
@@ -829,6 +847,7 @@ static void world_init(struct world *w, uint64_t seed, const struct guest *guest
 static void world_fini(struct world *w)
 {
 	world_counts.eios += simdisk_eios(w->disk);
+	world_counts.enospc += simdisk_enospc(w->disk);
 	world_counts.landed_late += simdisk_landed(w->disk);
 	for (unsigned i = 0; i < w->runs_n; i++)
 		mem_free(w->runs[i].v);

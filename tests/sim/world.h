@@ -34,7 +34,7 @@ struct guest {
 
 struct world_counts {
 	uint64_t rounds, records, acked, power_losses, kills, torn, ambiguous, eios, fuses, landed_late, seals, long_manifests,
-		ring_missed, idle_marks, rotten, rot_found, guest_checks;
+		ring_missed, idle_marks, enospc, switches, rotten, rot_found, guest_checks;
 };
 extern struct world_counts world_counts;
 
@@ -63,6 +63,8 @@ void         simdisk_power_loss(struct disk *d);  /* writes in flight: kept, los
 void         simdisk_kill(struct disk *d);        /* only the process is gone: its writes may still land, now or later */
 uint64_t     simdisk_fuse(struct disk *d, uint64_t calls);    /* the power goes in the so many'th call from now; 0: never; what it was */
 bool         simdisk_is_dead(const struct disk *d);           /* the fuse has blown */
+void         simdisk_full(struct disk *d, bool full);   /* no file can be filled */
+uint64_t     simdisk_enospc(const struct disk *d);      /* how often that was met */
 void         simdisk_fail_write(struct disk *d);  /* the next write that completes fails, with any part of it done */
 uint64_t     simdisk_eios(const struct disk *d);
 uint64_t     simdisk_landed(const struct disk *d);
