@@ -545,6 +545,7 @@ static void keep_rate(struct compact *c, uint64_t bytes)
 static void on_write(struct errand *e)
 {
 	struct compact *c = owner_of(e, struct compact, write);
+	uint64_t written;
 
 	if (c->closed)
 		return;
@@ -557,8 +558,9 @@ static void on_write(struct errand *e)
 		return;
 	}
 	tell_live(c);
-	keep_rate(c, c->read_n + c->cold.written - c->written_before - c->round->bytes_written);
-	c->round->bytes_written = c->cold.written - c->written_before;
+	written = c->cold.written - c->written_before - c->round->bytes_written;
+	c->round->bytes_written += written;
+	keep_rate(c, c->read_n + written);        /* may end the round */
 }
 
 static void give_write(struct compact *c)

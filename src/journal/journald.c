@@ -16,7 +16,8 @@
  *                                 count), then it is lost; bells and ADMIT go to the new one
  *   sched sends nonsense          its wire is closed; start makes a new one
  *   no entry can be had           STORED_LATER
- *   a write to the journal fails  one line, exit 111; start restarts it, recovery decides
+ *   a write to the journal fails  one line, exit ROLE_EXIT_WRITE; start restarts it, recovery
+ *                                 decides; after two of them it is told to refuse new mail
  *   the journal is locked, damaged beyond reading, or of a newer version
  *                                 role_trouble(): start gives up and says so
  *   a segment, the ring or memory can't be had at start
@@ -30,6 +31,7 @@
 #include "core/table.h"
 #include "journal/door.h"
 #include "journal/format.h"
+#include "journal/keeper.h"
 #include "journal/opening.h"
 #include "journal/packer.h"
 #include "journal/store.h"
@@ -75,6 +77,7 @@ struct journald {
 	struct packer          *packer;
 	struct dict             dict;             /* that every segment begins with */
 	struct door            *door;
+	struct keeper          *keeper;
 	struct link             peers;
 	struct pool             entries;
 	uint64_t                space_known_ms;
@@ -336,6 +339,20 @@ static bool do_outcomes(struct peer *p, const void *body, struct span tail)
 	return true;
 }
 
+static bool do_compact(struct peer *p, const void *body, struct span tail)
+{
+	keeper_compact(p->j->keeper);
+	return true;
+}
+
+/* What body says: nobody there holds an old position. */
+static bool do_retired(struct peer *p, const void *body, struct span tail)
+{
+	if (p->role == ROLE_BODY && !p->superseded)
+		keeper_retired(p->j->keeper, p->index, body);
+	return true;
+}
+
 static bool do_credit(struct peer *p, const void *body, struct span tail)
 {
 	if (!p->superseded)
@@ -355,6 +372,8 @@ static const struct task {
 	{ MSG_ABANDON,  do_abandon },
 	{ MSG_OUTCOMES, do_outcomes },
 	{ MSG_CREDIT,   do_credit },
+	{ MSG_COMPACT,  do_compact },
+	{ MSG_RETIRED,  do_retired },
 };
 
 static const struct task *task_of(uint16_t type)
@@ -409,16 +428,20 @@ TAKES(on_submit, MSG_SUBMIT, sizeof(struct msg_submit))
 TAKES(on_abandon, MSG_ABANDON, sizeof(struct msg_sub))
 TAKES(on_outcomes, MSG_OUTCOMES, 0)
 TAKES(on_credit, MSG_CREDIT, sizeof(struct msg_credit))
+TAKES(on_compact, MSG_COMPACT, 0)
+TAKES(on_retired, MSG_RETIRED, sizeof(struct msg_retired))
 
 static const struct wire_handler mail_handlers[] = {
 	{ MSG_PART,    sizeof(struct msg_part),   true,  false, on_part },
 	{ MSG_RCPTS,   sizeof(struct msg_rcpts),  true,  false, on_rcpts },
 	{ MSG_SUBMIT,  sizeof(struct msg_submit), true,  false, on_submit },
 	{ MSG_ABANDON, sizeof(struct msg_sub),    false, false, on_abandon },
+	{ MSG_RETIRED, sizeof(struct msg_retired), false, false, on_retired },
 };
 static const struct wire_handler sched_handlers[] = {
 	{ MSG_OUTCOMES, 0,                         true,  false, on_outcomes },
 	{ MSG_CREDIT,   sizeof(struct msg_credit), false, false, on_credit },
+	{ MSG_COMPACT,  0,                         false, false, on_compact },
 };
 
 /* ---- peers */
@@ -433,9 +456,61 @@ static void drop_submissions(struct peer *p)
 		entry_free(e);
 }
 
+/* ---- who has the feed, for the keeper */
+
+static struct peer *current_sched(const struct journald *j)
+{
+	list_each(&j->peers, l) {
+		struct peer *p = owner_of(l, struct peer, link);
+
+		if (p->role == ROLE_SCHED && !p->superseded)
+			return p;
+	}
+	return NULL;
+}
+
+static void tell_bodies(struct journald *j)
+{
+	uint64_t there = 0;
+
+	list_each(&j->peers, l) {
+		const struct peer *p = owner_of(l, struct peer, link);
+
+		if (p->role == ROLE_BODY && !p->superseded)
+			there |= 1ull << p->index % KEEPER_BODIES_MAX;
+	}
+	keeper_bodies(j->keeper, there);
+}
+
+static void tell_dispatch(struct journald *j)
+{
+	struct peer    *p = current_sched(j);
+	struct msg_room m = {.dispatch = commit_room(j->in.commit) != ROOM_NO_DISPATCH};
+
+	if (p)
+		wire_send(&p->wire, MSG_ROOM, &m, sizeof(m), SPAN_NONE);
+}
+
+/* Told after the feed was given. */
+static void tell_keeper(struct journald *j, uint32_t role, uint32_t index, bool came)
+{
+	if (role == ROLE_SCHED) {
+		keeper_sched(j->keeper, current_sched(j) != NULL);
+		if (came)
+			tell_dispatch(j);
+	} else if (role == ROLE_BODY) {
+		if (came)
+			keeper_body_came(j->keeper, index);
+		tell_bodies(j);
+	}
+}
+
 static void on_peer_lost(struct wire *w)
 {
 	struct peer *p = owner_of(w, struct peer, wire);
+	struct journald *j = p->j;
+	uint32_t     role = p->role, index = p->index;
+	bool         told = p->superseded;
 
 	turn_cancel(&p->turn);
 	drop_submissions(p);
@@ -445,6 +520,8 @@ static void on_peer_lost(struct wire *w)
 		close(p->bell);
 	list_remove(&p->link);
 	mem_free(p);
+	if (!told)
+		tell_keeper(j, role, index, false);
 }
 
 /* The ring and the bell.  Without descriptors for them the peer can't work: it is cut off, ends,
@@ -525,6 +602,7 @@ void journald_peer(struct journald *j, uint32_t role, uint32_t index, int fd)
 		wire_close(&p->wire);
 	tell_dict(p);
 	tell_admission(p);
+	tell_keeper(j, role, index, true);
 }
 
 /* ---- what commit says */
@@ -542,8 +620,16 @@ static void on_moved(void *ctx, uint64_t durable)
 		    errno != EAGAIN)
 			log_note("peer", p->name, "trouble", "bell", NULL);
 	}
+	keeper_moved(j->keeper);
 	if (store_is_full(&j->store) == j->admits)
 		look_at_admission(j);
+}
+
+static void on_entered(void *ctx, uint64_t number, uint64_t edits)
+{
+	struct journald *j = ctx;
+
+	keeper_entered(j->keeper, number, edits);
 }
 
 static void on_room(void *ctx)
@@ -556,14 +642,64 @@ static void on_room(void *ctx)
 static void on_failed(void *ctx, int error)
 {
 	errno = error < 0 ? -error : error;
-	die_sys(111, "write to the journal", "");
+	die_sys(ROLE_EXIT_WRITE, "write to the journal", "");
 }
 
 static const struct commit_calls commit_calls = {
 	.moved = on_moved,
 	.room = on_room,
 	.failed = on_failed,
+	.entered = on_entered,
 };
+
+/* ---- what the keeper wants */
+
+static void on_retire(void *ctx, const struct msg_retire *m, struct span moved)
+{
+	struct peer *p = current_sched(ctx);
+
+	if (p)
+		wire_send(&p->wire, MSG_RETIRE, m, sizeof(*m), moved);
+}
+
+static void on_space(void *ctx)
+{
+	tell_dispatch(ctx);
+	look_at_admission(ctx);
+}
+
+static void on_abandoned(void *ctx, uint64_t id)
+{
+	struct journald *j = ctx;
+
+	if (j->keeper && !j->closed)
+		keeper_abandoned(j->keeper, id);
+}
+
+static const struct keeper_calls keeper_calls = {
+	.retire = on_retire,
+	.room = on_space,
+	.failed = on_failed,
+};
+
+static void begin_keeping(struct journald *j)
+{
+	struct keeper_options o = {
+		.loop = j->o.loop,
+		.disk = j->o.disk,
+		.commit = j->in.commit,
+		.ring = &j->in.ring,
+		.segment_size = j->in.segment_size,
+		.shard = j->o.shard,
+		.compact_rate = j->o.compact_rate,
+		.keep = j->o.keep,
+		.calls = &keeper_calls,
+		.ctx = j,
+	};
+
+	j->keeper = keeper_new(&o);
+	j->store.abandoned = on_abandoned;
+}
 
 /* ---- begin */
 
@@ -600,12 +736,23 @@ struct journald *journald_new(const struct journald_options *o, struct buf *why,
 	j->dict = dict_for(o->dict, j->in.segment_size);
 	dict_begin_with(j->in.commit, j->dict);
 	j->store.dict = j->dict.number;
+	begin_keeping(j);
 	look_at_space(j);
 	if (o->submit_fd >= 0) {
 		j->packer = packer_new(o->loop, o->zstd_level, j->dict);
 		j->door = door_new(o->loop, o->submit_fd, &j->store, j->packer, o->alias_uid);
 	}
 	return j;
+}
+
+void journald_control(struct journald *j, uint64_t compact_rate, const struct space_keep *keep)
+{
+	keeper_control(j->keeper, compact_rate, keep);
+}
+
+struct keeper *journald_keeper(struct journald *j)
+{
+	return j->keeper;
 }
 
 struct store *journald_store(struct journald *j)
@@ -662,11 +809,13 @@ void journald_close(struct journald *j)
 		door_close(j->door);
 	list_each(&j->peers, l)
 		wire_close(&owner_of(l, struct peer, link)->wire);
+	keeper_close(j->keeper);
 }
 
 bool journald_is_closed(const struct journald *j)
 {
-	if (!j->closed || !list_is_empty(&j->peers) || !commit_is_idle(j->in.commit))
+	if (!j->closed || !list_is_empty(&j->peers) || !commit_is_idle(j->in.commit) ||
+	    !keeper_is_closed(j->keeper))
 		return false;
 	if (!j->door || !door_is_closed(j->door))
 		return !j->door;
@@ -684,6 +833,7 @@ void journald_free(struct journald *j)
 	check(journald_is_closed(j));
 	door_free(j->door);
 	packer_free(j->packer);
+	keeper_free(j->keeper);
 	store_fini(&j->store);
 	opening_undo(&j->in);
 	pool_fini(&j->entries);

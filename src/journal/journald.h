@@ -6,6 +6,9 @@
  *   from sched                OUTCOMES, one REC_STATE each; CREDIT, which replaces what is left
  *                             of the last one: messages, and bytes of packed recipients
  *   to sched, body            FEED (the ring) and BELL (an eventfd, rung when it moved)
+ *   to sched, from body       RETIRE, RETIRED: segments that are given up (keeper.h)
+ *   to sched                  ROOM: may deliveries start
+ *   from sched                COMPACT: now
  *
  * At start: lock, recover, ring, first segment; then the peers.  journald waits for nobody:
  * who reads the feed too slowly finds the segments, who sends faster than the disk is not
@@ -17,6 +20,7 @@
 
 #include "core/disk.h"
 #include "journal/dict.h"
+#include "journal/space.h"
 #include "mail/role.h"
 
 #define JOURNALD_DRAIN_MS 5000             /* for sched and what commits; then it ends anyway */
@@ -32,6 +36,8 @@ struct journald_options {
 	uint32_t     pool, reserve;               /* segments; see commit.h */
 	bool         latched;                     /* no new mail until CONTROL comes */
 	struct dict  dict;                        /* for all mail; number 0: none */
+	uint64_t     compact_rate;                /* bytes a second; 0: as fast as it goes */
+	struct space_keep keep;                   /* control/journalkeep */
 	void       (*drained)(void *ctx);         /* after journald_drain(), once */
 	void        *ctx;
 };
@@ -45,7 +51,9 @@ void journald_drain(struct journald *j); /* no new mail; drained() when all is d
 void journald_close(struct journald *j);
 bool journald_is_closed(const struct journald *j);
 void journald_free(struct journald *j);
-struct store *journald_store(struct journald *j); /* tests look at it */
+void journald_control(struct journald *j, uint64_t compact_rate, const struct space_keep *keep);
+struct store  *journald_store(struct journald *j);   /* tests look at them */
+struct keeper *journald_keeper(struct journald *j);
 
 _Noreturn void journald_run(struct role *r);
 

@@ -24,9 +24,26 @@ static void on_role_drain(struct role *r)
 	journald_drain(r->ctx);
 }
 
+/* "BYTES DAYS", both needed; control_check.c has refused anything else. */
+static struct space_keep keep_of(const struct control *c)
+{
+	struct span       line = control_setting_line(c, "journalkeep");
+	size_t            blank = span_find(line, ' ');
+	struct span       bytes = span_cut(&line, blank == SPAN_NPOS ? line.n : blank);
+	struct space_keep k = {0};
+
+	if (!span_u64(bytes, UINT64_MAX, &k.bytes) ||
+	    !span_u64(span_trim(line), UINT32_MAX, &k.days))
+		return (struct space_keep){0};
+	return k;
+}
+
 /* A HUP: an administrator has looked. */
 static void on_role_control(struct role *r)
 {
+	struct space_keep k = keep_of(r->control);
+
+	journald_control(r->ctx, control_setting(r->control, "compactrate"), &k);
 	store_latch(journald_store(r->ctx), false);
 }
 
@@ -75,6 +92,8 @@ void journald_run(struct role *r)
 		.pool = (uint32_t)control_setting(r->control, "journalpool"),
 		.reserve = (uint32_t)control_setting(r->control, "journalreserve"),
 		.latched = r->latched,
+		.compact_rate = control_setting(r->control, "compactrate"),
+		.keep = keep_of(r->control),
 		.shard = r->shard,
 		.alias_uid = alias_uid(r),
 		.drained = on_drained,

@@ -1,5 +1,7 @@
 /* look() is the whole of it: once a second, and whenever something has changed, it looks at all
- * segments and takes the next step of each group.  Groups wait in one list, the oldest first.
+ * segments and takes the next step of each group.  Groups wait in one list, the oldest first, and
+ * are named in that order: what a later one holds may be dead, or point to where it does, only
+ * because of copies that an earlier one has made.
  *
  * Abandoned submissions are told to live when everything that they can have written has passed
  * the sweep: two batches later, or when nothing is on its way. */
@@ -137,6 +139,19 @@ static void view_room(struct keeper *k, uint32_t n)
 	k->past_v = mem_new(k->view_cap * sizeof(*k->past_v));
 }
 
+/* Of a group whose copies are not named yet: the manifest does not know its end. */
+static bool is_output(const struct keeper *k, uint64_t number)
+{
+	list_each(&k->groups, at) {
+		const struct group *g = owner_of(at, struct group, link);
+
+		for (uint32_t i = 0; i < g->round.output_n && g->state < NAMED; i++)
+			if (g->round.output[i].number == number)
+				return true;
+	}
+	return false;
+}
+
 static struct space_segment see(struct keeper *k, const struct manifest_entry *e, struct known *s)
 {
 	const struct live_segment *l = live_segment(k->live, e->number);
@@ -150,7 +165,8 @@ static struct space_segment see(struct keeper *k, const struct manifest_entry *e
 		.open = l ? l->open : 0,
 		.sealed_s = age / 1000,
 		.cold = e->number >= COLD_FIRST,
-		.filling = compact_output(k->compact, &room) == e->number,
+		.filling = compact_output(k->compact, &room) == e->number ||
+			   is_output(k, e->number),
 		.leaving = s->leaving || s->failed_until_ms > clock_mono_ms(),
 		.damaged = is_damaged(k, s),
 	};
@@ -299,11 +315,25 @@ static uint32_t wall_s(void)
 	return (uint32_t)clock_wall();
 }
 
+/* So far, or farther. */
+static bool is_named(const struct keeper *k, const struct manifest_entry *e)
+{
+	uint32_t n;
+	const struct manifest_entry *named = commit_named(k->o.commit, &n);
+
+	for (uint32_t i = 0; i < n; i++)
+		if (named[i].number == e->number)
+			return named[i].end >= e->end;
+	return false;
+}
+
 static void name_group(struct keeper *k, struct group *g, const struct look *l)
 {
 	const struct compact_round *r = &g->round;
 
 	for (uint32_t i = 0; i < r->output_n; i++) {
+		if (is_named(k, &r->output[i]))
+			continue; /* by a later group, which was faster */
 		g->edits = commit_name(k->o.commit, &r->output[i]);
 		if (!g->edits)
 			return; /* more than a manifest holds: tried again */
@@ -372,11 +402,14 @@ static void give_back(struct keeper *k, struct group *g)
 
 static void step_groups(struct keeper *k, const struct look *l)
 {
+	bool in_order = true;
+
 	list_each_safe(&k->groups, at) {
 		struct group *g = owner_of(at, struct group, link);
 
-		if (g->state == RETIRING && everybody_knows(k, g))
+		if (g->state == RETIRING && in_order && everybody_knows(k, g))
 			name_group(k, g, l);
+		in_order = in_order && g->state >= NAMED;
 		if (g->state == NAMED && g->edits <= k->entered)
 			enter_group(k, g);
 		if (g->state == ENTERED && everybody_knows(k, g))
@@ -615,6 +648,7 @@ static void look(struct keeper *k)
 	pass_abandoned(k);
 	look_at_all(k, &l);
 	take_dead(k, &l);
+	look_at_all(k, &l); /* those are leaving now */
 	take_victims(k, &l);
 	step_groups(k, &l);
 	look_at_all(k, &l);

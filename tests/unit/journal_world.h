@@ -392,6 +392,8 @@ EAR(MSG_STORED, struct msg_stored)
 EAR(MSG_ADMIT, struct msg_admit)
 EAR(MSG_FEED, struct msg_feed)
 EAR(MSG_BELL, struct ear_nothing)
+EAR(MSG_ROOM, struct msg_room)
+EAR(MSG_RETIRE, struct msg_retire)
 EAR(MSG_PART, struct msg_part)
 EAR(MSG_RCPTS, struct msg_rcpts)
 EAR(MSG_SUBMIT, struct msg_submit)
@@ -406,6 +408,8 @@ static const struct wire_handler ear_handlers[] = {
 	{ MSG_ADMIT,    sizeof(struct msg_admit),    false, false, ear_MSG_ADMIT },
 	{ MSG_FEED,     sizeof(struct msg_feed),     false, true,  ear_MSG_FEED },
 	{ MSG_BELL,     0,                           false, true,  ear_MSG_BELL },
+	{ MSG_ROOM,     sizeof(struct msg_room),     false, false, ear_MSG_ROOM },
+	{ MSG_RETIRE,   sizeof(struct msg_retire),   true,  false, ear_MSG_RETIRE },
 	{ MSG_PART,     sizeof(struct msg_part),     true,  false, ear_MSG_PART },
 	{ MSG_RCPTS,    sizeof(struct msg_rcpts),    true,  false, ear_MSG_RCPTS },
 	{ MSG_SUBMIT,   sizeof(struct msg_submit),   true,  false, ear_MSG_SUBMIT },
