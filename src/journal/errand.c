@@ -1,6 +1,6 @@
-/* Two lists under one mutex: given, and finished.  The thread moves errands from one to the other,
- * one at a time; an eventfd brings the loop back, which empties the second.  The loop looks at
- * the list anew for each errand, as done() may close all of it.
+/* Two lists under one mutex: given, and finished.  The thread moves errands from one to the
+ * other, one at a time; an eventfd brings the loop back, which empties the second.  The loop
+ * looks at the list anew for each errand, as done() may close all of it.
  *
  * On a disk of one thread run() and done() have a timer's firing each: the simulator may cut
  * the power in front of both. */

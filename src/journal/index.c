@@ -1,5 +1,5 @@
-/* An index is made in memory, as a segment's metadata is a small part of it, and read into memory in
- * one piece, as nothing of it is believed before the hash fits.
+/* An index is made in memory, as a segment's metadata is a small part of it, and read into
+ * memory in one piece, as nothing of it is believed before the hash fits.
  *
  * The file is as long as whole blocks; what follows the last record is zeros. */
 #include "journal/index.h"
@@ -12,10 +12,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NAME_MAX_N   32
-#define FILL_NAME    "fill-idx"
-#define CHUNK        ((size_t)1024 * 1024) /* of a read or a write */
-#define BUILD_FIRST  ((size_t)256 * 1024)
+#define NAME_MAX_N  32
+#define FILL_NAME   "fill-idx"
+#define CHUNK       ((size_t)1024 * 1024) /* of a read or a write */
+#define BUILD_FIRST ((size_t)256 * 1024)
 
 struct index_record {
 	uint64_t pos;
@@ -92,7 +92,8 @@ static int read_file(struct disk *d, const char *name, char **ret_raw, uint64_t 
 }
 
 /* The hash was right; the bounds are checked all the same. */
-bool index_parse(struct index *x, uint64_t number, uint64_t incarnation, uint64_t end, bool *ret_bad)
+bool index_parse(struct index *x, uint64_t number, uint64_t incarnation, uint64_t end,
+		 bool *ret_bad)
 {
 	struct index_head h;
 
@@ -283,8 +284,8 @@ int index_remove(struct disk *d, uint64_t number)
 /* Only where all of the segment is there, and its end is known. */
 static bool may_use(struct reader *r, const struct manifest_entry *e)
 {
-	return !r->no_index && !r->trouble && r->bodies != BODIES_WHOLE && e && e->end && r->file &&
-	       r->disk->calls->size(r->disk, r->file) == (int64_t)r->segment_size;
+	return !r->no_index && !r->trouble && r->bodies != BODIES_WHOLE && e && e->end &&
+	       r->file && r->disk->calls->size(r->disk, r->file) == (int64_t)r->segment_size;
 }
 
 bool reader_index_begin(struct reader *r)

@@ -560,9 +560,7 @@ bool live_wants(const struct live *l, const struct record *r)
 		return false;
 	switch ((enum rec_type)r->head.type) {
 	case REC_BODY:
-	case REC_RCPT:
-		item = live_item(e, place);
-		return item && ref_item(*item) == ITEM_PART;
+	case REC_RCPT: item = live_item(e, place); return item && ref_item(*item) == ITEM_PART;
 	case REC_MSG:
 		return e->msg && ref_place(e->msg) == place &&
 		       (!(e->flags & ENTRY_OVER) || live_settles(l, e));

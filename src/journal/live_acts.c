@@ -1,5 +1,5 @@
-/* An ACT is for the messages with an id below its own (0: for all).  It stays while one of them is in
- * the queue.
+/* An ACT is for the messages with an id below its own (0: for all).  It stays while one of them
+ * is in the queue.
  *
  * Acts are in order of their bounds; each counts the queue's messages between the bound before
  * it and its own.  So those that are not needed any more are the first ones, up to the first
@@ -54,7 +54,8 @@ void live_acts_tidy(struct live *l)
 		live_slot_unref(l, ref_slot(l->acts[first++].at));
 	if (first == 0)
 		return;
-	l->bytes -= first * sizeof(*l->acts); /* the next live_grow() starts from what is left */
+	l->bytes -=
+		first * sizeof(*l->acts); /* the next live_grow() starts from what is left */
 	l->acts_n -= first;
 	memmove(l->acts, l->acts + first, l->acts_n * sizeof(*l->acts));
 }
@@ -77,7 +78,8 @@ void live_act(struct live *l, uint64_t bound, ref r)
 	struct act a = {.bound = bound ? bound : UINT64_MAX, .at = r};
 	uint32_t k = act_for(l, a.bound - 1);
 
-	if (k == l->acts_n && a.bound > l->last_id) { /* nearly always: no need to look at all */
+	if (k == l->acts_n &&
+	    a.bound > l->last_id) { /* nearly always: no need to look at all */
 		a.below = l->messages;
 		for (uint32_t i = 0; i < k; i++)
 			a.below -= l->acts[i].below;

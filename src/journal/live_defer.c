@@ -194,7 +194,8 @@ ref *live_deferral(const struct live *l, const struct entry *e, uint64_t place,
 		for (uint32_t k = range.first; k <= range.last && k < f->latest_n; k++) {
 			uint32_t d = f->latest[k];
 
-			if (d && d != LATEST_FAILED && ref_place(f->deferrals[d - 1].at) == place)
+			if (d && d != LATEST_FAILED &&
+			    ref_place(f->deferrals[d - 1].at) == place)
 				return &f->deferrals[d - 1].at;
 		}
 	}

@@ -1,8 +1,9 @@
-/* An entry begins small: three refs, 32 recipients.  What outgrows it gets a struct fat; of that
- * only what is needed is allocated.
+/* An entry begins small: three refs, 32 recipients.  What outgrows it gets a struct fat; of
+ * that only what is needed is allocated.
  *
  * Refs are in order of place (slot, offset), so that one is found by where the record lies.  In
- * a fat one an ended ref becomes a hole, and holes are squeezed out when they are more than half. */
+ * a fat one an ended ref becomes a hole, and holes are squeezed out when they are more than
+ * half. */
 #include "journal/live_parts.h"
 
 #include "core/pool.h"

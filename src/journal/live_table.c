@@ -199,8 +199,8 @@ static uint32_t chunk_number(struct live_table *t, struct table_part *p)
 	if (k == p->chunks_cap) {
 		uint32_t cap = k ? 2 * k : 8;
 
-		p->chunks = mem_grow(p->chunks, k * sizeof(*p->chunks),
-				     cap * sizeof(*p->chunks));
+		p->chunks =
+			mem_grow(p->chunks, k * sizeof(*p->chunks), cap * sizeof(*p->chunks));
 		t->bytes += (cap - k) * sizeof(*p->chunks);
 		p->chunks_cap = cap;
 	}
@@ -251,7 +251,8 @@ static void drop_chunk(struct live_table *t, struct table_part *p, uint32_t k)
 	t->bytes -= CHUNK * sizeof(struct entry);
 }
 
-/* The first chunk with room stays, empty or not, so that one message coming and going costs nothing. */
+/* The first chunk with room stays, empty or not, so that one message coming and going costs
+ * nothing. */
 static void give_place(struct live_table *t, struct table_part *p, uint32_t place)
 {
 	uint32_t k = place >> CHUNK_BITS, i = place & (CHUNK - 1);

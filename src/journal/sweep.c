@@ -1,11 +1,11 @@
-/* While LOADING, the reader and live are the thread's as long as an errand runs, and the loop's between
- * errands.  An errand ends after LOAD_BYTES, so that others get their turn, or where the
- * reader has reached the durable position.
+/* While LOADING, the reader and live are the thread's as long as an errand runs, and the loop's
+ * between errands.  An errand ends after LOAD_BYTES, so that others get their turn, or where
+ * the reader has reached the durable position.
  *
- * FOLLOWING begins in the loop, in the done() that finds the place where the reader stopped still
- * in the ring.  From there records are taken as they lie in the ring: it is this process that
- * laid them there, and the batch that just became durable is not overwritten before the call
- * that says so returns.  So nothing is checked again, and no body is copied. */
+ * FOLLOWING begins in the loop, in the done() that finds the place where the reader stopped
+ * still in the ring.  From there records are taken as they lie in the ring: it is this process
+ * that laid them there, and the batch that just became durable is not overwritten before the
+ * call that says so returns.  So nothing is checked again, and no body is copied. */
 #include "journal/sweep.h"
 
 #include "core/log.h"
@@ -144,10 +144,12 @@ static void run(struct errand *e)
 /* ---- FOLLOWING: out of the ring ---- */
 
 /* The record's body in one piece; of a BODY only its head. */
-static struct span body_of(struct sweep *s, const char *blocks, uint64_t q, const struct rec_head *h)
+static struct span body_of(struct sweep *s, const char *blocks, uint64_t q,
+			   const struct rec_head *h)
 {
-	size_t n = h->type == REC_BODY && h->n > sizeof(struct rec_body) ? sizeof(struct rec_body)
-									: h->n;
+	size_t n = h->type == REC_BODY && h->n > sizeof(struct rec_body)
+			   ? sizeof(struct rec_body)
+			   : h->n;
 
 	if (q % BLOCK_DATA + n <= BLOCK_DATA)
 		return span_of(blocks + payload_to_bytes(q), n);
@@ -239,7 +241,8 @@ static void say_rotten(struct sweep *s)
 
 static void say_error(struct sweep *s)
 {
-	const char *why = s->opened ? "a segment can't be read now" : "the heads can't be read now";
+	const char *why =
+		s->opened ? "a segment can't be read now" : "the heads can't be read now";
 
 	if (!s->opened && s->why.n > 0 && buf_add_byte(&s->why, '\0'))
 		why = s->why.p;
@@ -279,9 +282,9 @@ struct live *sweep_live(struct sweep *s)
 	return s->reader ? NULL : s->live;
 }
 
-struct sweep *sweep_new(struct loop *l, struct errands *w, struct disk *d, const struct ring *ring,
-			uint64_t segment_size, uint32_t shard, const struct sweep_calls *calls,
-			void *ctx)
+struct sweep *sweep_new(struct loop *l, struct errands *w, struct disk *d,
+			const struct ring *ring, uint64_t segment_size, uint32_t shard,
+			const struct sweep_calls *calls, void *ctx)
 {
 	struct sweep *s = mem_new(sizeof(*s));
 

@@ -21,8 +21,8 @@ struct sweep_calls {
 	void (*damaged)(void *ctx, uint64_t pos); /* from the loop */
 };
 /* ring: the writer's own. */
-struct sweep *sweep_new(struct loop *l, struct errands *w, struct disk *d, const struct ring *ring, uint64_t segment_size,
-                        uint32_t shard, const struct sweep_calls *calls, void *ctx);
+struct sweep *sweep_new(struct loop *l, struct errands *w, struct disk *d, const struct ring *ring,
+		uint64_t segment_size, uint32_t shard, const struct sweep_calls *calls, void *ctx);
 void          sweep_free(struct sweep *s);        /* after errands_is_closed() */
 void          sweep_moved(struct sweep *s);       /* the durable position moved */
 /* NULL while LOADING */
