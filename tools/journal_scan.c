@@ -330,7 +330,7 @@ static void judge_blocks(struct scan *s, struct batch *b)
 			const char *p = block_at(s, s->batch_off + (uint64_t)i * BLOCK_SIZE);
 
 			what = block_trouble(s, p, &t);
-			if (!what && (t.seq != b->seq || t.index != i))
+			if (!what && (!b->seq || t.seq != b->seq || t.index != i))
 				what = "a whole block of another batch";
 			if (!what && b->head_ok &&
 			    (!!(t.flags & BLOCK_LAST) != (i + 1 == b->blocks) ||
@@ -398,48 +398,76 @@ static void check_batch(struct scan *s, struct batch *b)
 		judge_firsts(s, b);
 }
 
-/* Where the next batch begins: a whole first block of a later one. */
+/* Does a batch of a later seq begin here, and go on as one?  A block that lies where it does not belong
+ * may look like its first one; then what follows is not the next batch. */
+static bool begins_later(struct scan *s, uint64_t off, uint64_t limit, uint64_t seq)
+{
+	struct batch_head h, next;
+	struct block_tag t;
+	const char *p = block_at(s, off);
+
+	memcpy(&h, p, sizeof h);
+	if (block_trouble(s, p, &t) || !(t.flags & BLOCK_FIRST) || t.flags & BLOCK_HEAD || t.index || t.seq <= seq ||
+	    !batch_head_ok(&h) || h.seq != t.seq || !h.blocks || h.blocks > BATCH_BLOCKS_MAX ||
+	    h.blocks * (uint64_t)BLOCK_SIZE > limit - off)
+		return false;
+	for (uint64_t i = 1; i <= h.blocks && off + i * BLOCK_SIZE < limit; i++) {
+		p = block_at(s, off + i * BLOCK_SIZE);
+		memcpy(&next, p, sizeof next);
+		if (block_trouble(s, p, &t))
+			continue;
+		if (i < h.blocks ? t.seq != h.seq || t.index != i
+				 : t.seq != h.seq + 1 || t.index ||
+					   next.chain != hash64_chain(h.chain, next.payload_hash, next.seq))
+			return false;
+	}
+	return true;
+}
+
+/* Where the next batch begins. */
 static uint64_t next_batch(struct scan *s, uint64_t off, uint64_t limit, uint64_t seq)
 {
-	struct batch_head h;
+	while (off < limit && !begins_later(s, off, limit, seq))
+		off += BLOCK_SIZE;
+	return off;
+}
+
+static uint64_t seq_at(struct scan *s, uint64_t off, uint64_t limit)
+{
 	struct block_tag t;
 
-	for (; off < limit; off += BLOCK_SIZE) {
-		const char *p = block_at(s, off);
+	return off < limit && !block_trouble(s, block_at(s, off), &t) ? t.seq : UINT64_MAX;
+}
 
-		memcpy(&h, p, sizeof h);
-		if (!block_trouble(s, p, &t) && t.flags & BLOCK_FIRST && !(t.flags & BLOCK_HEAD) && t.seq > seq &&
-		    batch_head_ok(&h) && h.seq == t.seq)
+/* Blocks from s->off on that may be of one batch: those that say so have the same seq, with their index, between
+ * the batch in front and the one behind; and the bad ones among them. */
+static void gather(struct scan *s, struct batch *b, uint64_t n, uint64_t before, uint64_t behind)
+{
+	struct block_tag t;
+
+	for (b->blocks = 0; b->blocks < n && b->blocks < BATCH_BLOCKS_MAX; b->blocks++) {
+		const char *p = block_at(s, s->off + (uint64_t)b->blocks * BLOCK_SIZE);
+
+		if (block_trouble(s, p, &t) || t.seq <= before || t.seq >= behind)
+			continue;
+		if (b->seq ? t.seq != b->seq : t.index != b->blocks)
 			break;
+		b->seq = t.seq;
 	}
-	return off;
+	if (!b->blocks)
+		b->blocks = 1;
 }
 
 /* No batch begins at off as it should: what lies up to the next one, by the seq that its blocks say. */
 static void lost_batches(struct scan *s, uint64_t limit)
 {
-	uint64_t to = next_batch(s, s->off, limit, s->linked ? s->seq : 0);
-	struct block_tag t;
+	uint64_t before = s->seq, to = next_batch(s, s->off, limit, before), behind = seq_at(s, to, limit);
 
 	while (s->off < to) {
 		struct batch b = {.seq = 0};
-		uint64_t n = (to - s->off) / BLOCK_SIZE;
 
 		s->batch_off = s->off;
-		/* As far as the blocks that have a seq have the same one, and the bad ones between. */
-		for (b.blocks = 0; b.blocks < n && b.blocks < BATCH_BLOCKS_MAX; b.blocks++) {
-			const char *p = block_at(s, s->off + (uint64_t)b.blocks * BLOCK_SIZE);
-
-			if (block_trouble(s, p, &t))
-				continue;
-			if (b.seq && t.seq != b.seq)
-				break;
-			if (!b.seq && t.index != b.blocks)
-				break;
-			b.seq = t.seq;
-		}
-		if (!b.blocks)
-			b.blocks = 1;
+		gather(s, &b, (to - s->off) / BLOCK_SIZE, before, behind);
 		judge_blocks(s, &b);
 		if (!b.bad)
 			damage(s, s->off, (uint64_t)b.blocks * BLOCK_SIZE, "blocks that are not where they belong");
