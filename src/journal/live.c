@@ -6,6 +6,9 @@
 
 #include <string.h>
 
+#define GONE_AT_ONCE 1000 /* messages that live_gone() looks at: well below a millisecond */
+#define GONE_A_TIME  64   /* and each record after it; a message has three records and more */
+
 struct live *live_new(uint64_t segment_size)
 {
 	struct live *l = mem_new(sizeof(*l));
@@ -28,6 +31,7 @@ void live_free(struct live *l)
 	live_acts_fini(l);
 	live_slots_fini(l);
 	live_table_fini(&l->table);
+	mem_free(l->leaving);
 	mem_free(l);
 }
 
@@ -298,6 +302,8 @@ void live_record(struct live *l, const struct record *r)
 
 	if (r->pos < l->segment_size || r->head.id == UINT64_MAX)
 		return;
+	if (l->leaving_n > 0)
+		live_work(l, GONE_A_TIME);
 	slot = live_slot(l, r->pos); /* may move all slots */
 	l->slots[slot].s.bytes += rec_size(r->head.n);
 	switch ((enum rec_type)r->head.type) {
@@ -415,26 +421,61 @@ static void msg_gone(struct live *l, uint32_t handle, uint32_t slot)
 		live_entry_free(l, handle);
 }
 
+/* One message of a segment that is gone; false: there is none left. */
+static bool gone_one(struct live *l, uint32_t slot)
+{
+	struct slot *s = &l->slots[slot];
+	struct entry *e;
+	uint32_t h;
+
+	if (s->chain) {
+		h = s->chain - 1;
+		e = live_table_at(&l->table, h);
+		s->chain = e->next;
+		e->flags &= ~(unsigned)ENTRY_CHAINED & 255;
+	} else if (s->extra_n) {
+		h = s->extra[--s->extra_n];
+	} else {
+		return false;
+	}
+	msg_gone(l, h, slot);
+	return true;
+}
+
+bool live_work(struct live *l, uint32_t messages)
+{
+	while (l->leaving_n > 0) {
+		while (messages > 0 && gone_one(l, l->leaving[0]))
+			messages--;
+		if (messages == 0)
+			return true;
+		live_slot_unref(l, l->leaving[0]);
+		l->leaving_n--;
+		memmove(l->leaving, l->leaving + 1, l->leaving_n * sizeof(*l->leaving));
+	}
+	live_acts_tidy(l);
+	return false;
+}
+
+/* The ref that is taken keeps the slot until its last message is looked at. */
 void live_gone(struct live *l, uint64_t number)
 {
-	uint32_t slot, next;
+	uint32_t slot;
 
 	if (!live_slot_find(l, number * l->segment_size, &slot))
 		return;
-	l->slots[slot].refs++; /* it stays until the end of this */
-	for (uint32_t h = l->slots[slot].chain; h; h = next) {
-		struct entry *e = live_table_at(&l->table, h - 1);
+	if (l->leaving_n == l->leaving_cap) {
+		uint32_t cap = l->leaving_cap ? 2 * l->leaving_cap : 16;
 
-		next = e->next;
-		e->flags &= ~(unsigned)ENTRY_CHAINED & 255;
-		msg_gone(l, h - 1, slot);
+		l->leaving = live_grow(l, l->leaving, l->leaving_cap * sizeof(*l->leaving),
+				       cap * sizeof(*l->leaving));
+		l->leaving_cap = cap;
 	}
-	for (uint32_t i = 0; i < l->slots[slot].extra_n; i++)
-		msg_gone(l, l->slots[slot].extra[i], slot);
+	l->leaving[l->leaving_n++] = slot;
+	l->slots[slot].refs++;
 	live_acts_gone(l, slot);
-	live_acts_tidy(l);
 	live_slot_gone(l, slot);
-	live_slot_unref(l, slot);
+	live_work(l, GONE_AT_ONCE);
 }
 
 /* ---- copies ---- */
@@ -580,7 +621,9 @@ uint64_t live_msg_at(const struct live *l, uint64_t id)
 {
 	const struct entry *e = entry_of(l, id);
 
-	return e && e->msg && !(e->flags & ENTRY_OVER) ? live_pos(l, e->msg) : 0;
+	if (!e || !e->msg || e->flags & ENTRY_OVER || !l->slots[ref_slot(e->msg)].s.number)
+		return 0;
+	return live_pos(l, e->msg);
 }
 
 void live_count(const struct live *l, struct live_counts *ret)

@@ -51,6 +51,9 @@ void         live_abandon(struct live *l, uint64_t id);
 void         live_forget_parts(struct live *l, uint64_t below_id);
 /* The segment is not part of the queue any more: what it held is not there. */
 void         live_gone(struct live *l, uint64_t number);
+/* What a segment's going means for its messages is worked out bit by bit, with the records that follow or
+ * here: until then outcomes of theirs count as live.  true: there is more. */
+bool         live_work(struct live *l, uint32_t messages);
 
 /* Must a compaction of this record's segment copy it?  A STATE whose message's MSGs all lie in the
  * same segment needs no copy: they go together. */

@@ -60,6 +60,8 @@ struct live {
 	bool              ordered;
 	uint64_t          below;
 	uint64_t          messages, left, bytes, last_id;
+	uint32_t         *leaving;                /* slots that are gone, whose messages do not know yet */
+	uint32_t          leaving_n, leaving_cap;
 	struct act       *acts;
 	uint32_t          acts_n;
 };

@@ -50,7 +50,7 @@ static struct world {
 	uint64_t hot_number, cold_number, below;
 	bool ordered, racing;
 } w;
-static struct { unsigned copies, gone, restarts, races, again, instead, states, dead_late; } did;
+static struct { unsigned copies, gone, restarts, races, again, instead, states, dead_late, work; } did;
 
 static uint64_t seed;
 
@@ -825,6 +825,8 @@ static void segment_goes(struct seg *s)
 	}
 	model_acts();
 	live_gone(w.l, s->number);
+	while (live_work(w.l, 1 + dice(3)))
+		did.work++;
 	did.gone++;
 }
 
@@ -1111,6 +1113,50 @@ static void an_older_copy_takes_over(void **state)
 	end();
 }
 
+/* Much more than is looked at at once. */
+static void a_large_segment_goes_bit_by_bit(void **state)
+{
+	struct live *l = live_new(1 << 26);
+	struct rec_msg msg = {.rcpts = 1};
+	struct {
+		struct rec_state s;
+		struct msg_range r;
+	} done = {.s = {.outcome = OUTCOME_DELIVERED, .ranges_n = 1}};
+	struct record r = {.pos = (1 << 26) + 4096};
+	struct live_counts n;
+	unsigned rounds = 0;
+
+	live_forget_parts(l, 0);
+	for (uint64_t i = 0; i < 5000; i++, r.pos += 96) {
+		r.head = (struct rec_head){.type = REC_MSG, .id = id_make(1, i, 1), .n = sizeof msg};
+		r.body = span_of(&msg, sizeof msg);
+		live_record(l, &r);
+	}
+	r.pos = (2ull << 26) + 4096;
+	for (uint64_t i = 0; i < 5000; i++, r.pos += 96) {
+		r.head = (struct rec_head){.type = REC_STATE, .id = id_make(1, i, 1), .n = sizeof done};
+		r.body = span_of((char *)&done, sizeof done);
+		live_record(l, &r);
+	}
+	assert_int_equal(live_segment(l, 2)->live, 5000 * rec_size(sizeof done));
+	live_gone(l, 1);
+	assert_null(live_segment(l, 1));
+	live_count(l, &n);
+	assert_int_equal(n.entries, 4000);
+	r.head = (struct rec_head){.type = REC_NOP};
+	live_record(l, &r);
+	live_count(l, &n);
+	assert_in_range(n.entries, 3900, 3999);
+	assert_int_equal(live_segment(l, 2)->live, n.entries * rec_size(sizeof done));
+	while (live_work(l, 100))
+		rounds++;
+	assert_in_range(rounds, 30, 45);
+	live_count(l, &n);
+	assert_int_equal(n.entries, 0);
+	assert_int_equal(live_segment(l, 2)->live, 0);
+	live_free(l);
+}
+
 /* A segment that was lost takes all with it, and what refers to it does no harm. */
 static void lost_segments_are_forgotten(void **state)
 {
@@ -1144,6 +1190,7 @@ int main(void)
 		cmocka_unit_test(odd_records_do_no_harm),
 		cmocka_unit_test(what_is_over_during_a_copy_needs_a_second_look),
 		cmocka_unit_test(an_older_copy_takes_over),
+		cmocka_unit_test(a_large_segment_goes_bit_by_bit),
 		cmocka_unit_test(lost_segments_are_forgotten),
 		cmocka_unit_test(random_histories),
 	};
