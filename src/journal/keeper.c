@@ -19,6 +19,7 @@
 #include <string.h>
 
 #define LOOK_MS       1000
+#define LIVE_WORK_MAX 20000 /* messages of segments that went, a look: some ms */
 #define NUDGE_MS      2000   /* a body that came anew is asked again */
 #define RETIRE_MOVED  10000  /* positions in one frame: 240 KB */
 #define KNOWN_MAX     (2 * SEGMENTS_NAMED_MAX)
@@ -203,6 +204,7 @@ static void look_at_all(struct keeper *k, struct look *ret)
 	}
 	qsort(k->past_v, ret->past_n, sizeof(*k->past_v), by_closed);
 	forget_unseen(k);
+	(void)live_work(k->live, LIVE_WORK_MAX);
 	live_count(k->live, &counts);
 	ret->disk = ret->n + 1;
 	ret->view = (struct space_view){
