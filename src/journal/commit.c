@@ -17,88 +17,17 @@
  * When the seal is durable, the rest of a long manifest is written as the new segment's first
  * batch, then its head; only then the next batch.  So a durable head speaks of durable things
  * only, and a batch has a durable head above it. */
-#include "journal/commit.h"
+#include "journal/commit_in.h"
 
 #include "core/clock.h"
 #include "core/log.h"
-#include "core/pool.h"
-#include "core/rand.h"
-#include "journal/batch.h"
-#include "journal/manifest.h"
-#include "journal/prepare.h"
 #include "journal/segments.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
-#define BATCHES      2 /* one in flight, one that gathers */
-#define RING_BATCHES 8
-#define IDLE_MS      100 /* quiet for so long: say that the last batch is durable */
-/* Segments that only starts may take: a full journal can still be opened. */
-#define STARTS_KEPT 64
-/* Segments that only outcomes and bounces may take, in front of those. */
-#define OUTCOMES_KEPT 64
-/* A dead process' last write may land so much later; no file of its is used again before. */
-#define LATE_WRITE_MS 60000
+#define IDLE_MS   100 /* quiet for so long: say that the last batch is durable */
 #define SEAL_SIZE (sizeof(struct rec_head) + sizeof(struct rec_seal))
-
-struct batch {
-	struct link waiters;
-	uint64_t pos; /* 0: not open */
-	uint64_t blocks, seq, large;
-	uint64_t begun_us;
-	uint32_t flags;
-	struct batch_layout layout;
-};
-
-enum writing { WRITING_NOTHING, WRITING_BATCH, WRITING_MANIFEST, WRITING_COPY, WRITING_HEAD };
-
-struct commit {
-	struct loop *loop;
-	struct disk *disk;
-	struct ring *ring;
-	const struct commit_calls *calls;
-	void *ctx;
-	uint64_t segment_size, batch_blocks;
-	uint32_t shard;
-	bool dead;
-
-	uint8_t uuid[16];
-	uint64_t epoch, begun_ms, dead_number; /* dead_number: the newest of the run before */
-	struct manifest named;    /* what the next head names, the newest left out */
-	struct manifest entering; /* what the head names that is being written */
-	uint64_t edits, entering_edits;
-	uint32_t named_max;
-	bool switching; /* commit_switch() */
-	bool waiting;   /* too many segments: the next one is not being prepared */
-
-	struct disk_file *file, *next_file; /* next_file: prepared; NULL: not yet */
-	uint64_t number, incarnation, first_seq;
-	uint64_t pos;        /* where the next batch is opened */
-	uint64_t seq, chain; /* of the last batch that was laid out */
-	uint64_t durable_seq;
-	struct batch batches[BATCHES], *gather, *flight;
-	struct rec_head first; /* of every segment, from commit_first() on; type 0: none */
-	struct span first_body;
-	bool first_due; /* the next batch that is opened begins with it */
-	struct segment_head head; /* of the segment that is being entered */
-	char *copy, *copy_raw;    /* of its block, for the segment's end; copy: aligned */
-	uint64_t write_n;
-	enum writing writing;
-	struct op write;
-	struct deferred pass;
-	struct prepare prepare;
-
-	struct timer idle;
-	bool unmarked; /* acked mail that no later batch vouches for yet */
-	uint64_t quiet_since_ms;
-};
-
-static uint64_t segment_start(const struct commit *c, uint64_t number)
-{
-	return number * c->segment_size;
-}
 
 /* ---- a batch while it gathers ---- */
 
@@ -317,11 +246,6 @@ static void leave_segment(struct commit *c)
 		 (1 + manifest_blocks(c->entering.n)) * BLOCK_SIZE;
 }
 
-static bool past_half(const struct commit *c)
-{
-	return c->pos % c->segment_size > c->segment_size / 2;
-}
-
 /* What is in flight needs one segment more when this one is the last. */
 static void look_at_reserve(struct commit *c)
 {
@@ -341,7 +265,7 @@ static void send_batch(struct commit *c)
 	seal = must_seal(c, b->pos, blocks_for(b->layout.used + SEAL_SIZE));
 	if (seal && !c->next_file) {
 		prepare_last(&c->prepare);
-		return; /* on_prepared() comes back to it */
+		return; /* commit_prepared() comes back to it */
 	}
 	seal |= c->switching && c->next_file;
 	if (seal) {
@@ -494,7 +418,7 @@ static void write_head(struct commit *c)
 	start_write(c, WRITING_HEAD, segment_start(c, c->number), BLOCK_SIZE);
 }
 
-static void on_prepared(void *ctx, struct disk_file *file)
+void commit_prepared(void *ctx, struct disk_file *file)
 {
 	struct commit *c = ctx;
 
@@ -504,14 +428,7 @@ static void on_prepared(void *ctx, struct disk_file *file)
 	loop_defer(c->loop, &c->pass, PHASE_COMMIT);
 }
 
-/* More segments than a manifest can name are not begun: commit_trouble() says so, and what
- * gathers waits until some are given up. */
-static bool may_go_on(const struct commit *c)
-{
-	return c->named.n + STARTS_KEPT < c->named_max;
-}
-
-static void prepare_next(struct commit *c)
+void commit_prepare_next(struct commit *c)
 {
 	c->waiting = !may_go_on(c);
 	if (!c->waiting)
@@ -547,7 +464,7 @@ static void head_is_durable(struct commit *c)
 	add(&c->ring->head->bytes_written, (2 + blocks) * BLOCK_SIZE);
 	add(&c->ring->head->syncs, blocks ? 3 : 2);
 	publish(c, segment_start(c, c->number) + (1 + blocks) * BLOCK_SIZE);
-	prepare_next(c);
+	commit_prepare_next(c);
 	if (c->calls->entered)
 		c->calls->entered(c->ctx, c->number, c->entering_edits);
 }
@@ -622,210 +539,7 @@ void commit_switch(struct commit *c)
 		(void)add_nop(c); /* an empty batch has room for it */
 }
 
-/* ---- edits of the manifest ---- */
-
-static uint64_t edited(struct commit *c)
-{
-	if (c->waiting && may_go_on(c))
-		prepare_next(c);
-	return ++c->edits;
-}
-
-uint64_t commit_name(struct commit *c, const struct manifest_entry *e)
-{
-	struct manifest_entry named = *e;
-
-	check(e->number != c->number);
-	if (c->named.n >= c->named_max && !manifest_find(&c->named, e->number))
-		return 0;
-	named.incarnation = incarnation_of(c->uuid, e->number);
-	manifest_put(&c->named, &named);
-	return edited(c);
-}
-
-uint64_t commit_to_history(struct commit *c, uint64_t number, uint32_t closed_s)
-{
-	struct manifest_entry *e = manifest_find(&c->named, number);
-
-	check(e);
-	e->state = SEGMENT_HISTORY;
-	e->closed_s = closed_s;
-	return edited(c);
-}
-
-uint64_t commit_drop(struct commit *c, uint64_t number)
-{
-	check(manifest_drop(&c->named, number));
-	return edited(c);
-}
-
-const struct manifest_entry *commit_named(const struct commit *c, uint32_t *ret_n)
-{
-	*ret_n = c->named.n;
-	return c->named.v;
-}
-
-uint64_t commit_number(const struct commit *c)
-{
-	return c->number;
-}
-
-const uint8_t *commit_uuid(const struct commit *c)
-{
-	return c->uuid;
-}
-
-void commit_recycle(struct commit *c, uint64_t number, bool keep)
-{
-	uint64_t due = number == c->dead_number ? c->begun_ms + LATE_WRITE_MS : 0;
-
-	check(number != c->number && !manifest_find(&c->named, number) &&
-	      !manifest_find(&c->entering, number));
-	prepare_recycle(&c->prepare, number, keep, due);
-}
-
-void commit_cold_file(struct commit *c, uint64_t number,
-		      void (*ready)(void *ctx, struct disk_file *file), void *ctx)
-{
-	check(number >= COLD_FIRST);
-	prepare_cold(&c->prepare, number, ready, ctx);
-}
-
-/* ---- room ---- */
-
-enum commit_room commit_room(const struct commit *c)
-{
-	const struct prepare *p = &c->prepare;
-
-	if (c->named.n + STARTS_KEPT + OUTCOMES_KEPT >= c->named_max)
-		return ROOM_NO_MAIL;
-	if (!prepare_is_short(p))
-		return ROOM_PLENTY;
-	if (prepare_has_more(p) || (c->next_file && !p->last_taken))
-		return ROOM_NO_MAIL;
-	return p->last_taken || past_half(c) ? ROOM_NO_DISPATCH : ROOM_NO_MAIL;
-}
-
-void commit_space(const struct commit *c, struct commit_space *ret)
-{
-	uint32_t n = c->prepare.spares_n, reserve = c->prepare.o.reserve;
-
-	*ret = (struct commit_space){
-		.spares = n > reserve ? n - reserve : 0,
-		.reserve = n < reserve ? n : reserve,
-		.reserve_wanted = reserve,
-	};
-}
-
-int commit_trouble(const struct commit *c)
-{
-	if (commit_room(c) == ROOM_PLENTY)
-		return 0;
-	return prepare_is_short(&c->prepare) ? c->prepare.error : -EMLINK;
-}
-
-/* ---- begin and end ---- */
-
-/* Every batch, and a manifest, must leave room for another one in a segment. */
-static uint64_t batch_blocks_of(uint64_t segment_size, uint64_t ring_size)
-{
-	uint64_t blocks = (segment_usable(segment_size) / BLOCK_SIZE - 1) / 2;
-
-	if (blocks > ring_size / BLOCK_SIZE / RING_BATCHES)
-		blocks = ring_size / BLOCK_SIZE / RING_BATCHES;
-	return blocks < BATCH_BLOCKS_MAX ? blocks : BATCH_BLOCKS_MAX;
-}
-
-static uint32_t named_max_of(uint64_t batch_blocks)
-{
-	uint64_t rest =
-		batch_blocks * BLOCK_DATA - sizeof(struct batch_head) - sizeof(struct rec_head);
-	uint64_t n;
-
-	if (rest > REC_MAX)
-		rest = REC_MAX;
-	n = MANIFEST_IN_HEAD + rest / sizeof(struct manifest_entry);
-	return n < SEGMENTS_NAMED_MAX ? (uint32_t)n : SEGMENTS_NAMED_MAX - 1;
-}
-
-static void take_end(struct commit *c, const struct journal_end *end)
-{
-	if (end->number == 0) {
-		uint64_t u[2] = {rand_u64(), rand_u64()};
-
-		memcpy(c->uuid, u, sizeof c->uuid);
-		c->epoch = 1;
-		return;
-	}
-	memcpy(c->uuid, end->uuid, sizeof c->uuid);
-	c->epoch = end->epoch + 1;
-	c->seq = c->durable_seq = end->seq;
-	c->chain = end->chain;
-	c->dead_number = end->number;
-	for (uint32_t i = 0; i < end->segments_n; i++)
-		manifest_put(&c->named, &end->segments[i]);
-	manifest_copy(&c->entering, &c->named);
-}
-
-/* Files that no head names: prepared by runs that ended before they used them, given up by runs
- * that ended before they could, written by compactions that came to nothing; and indexes of
- * segments that are not there. */
-struct listing {
-	const struct commit *c;
-	uint64_t highest; /* of the hot ones */
-	char (*unused)[SEGMENT_NAME_MAX];
-	uint32_t n, cap;
-};
-
-static void add_unused(struct listing *l, const char *name)
-{
-	if (l->n == l->cap) {
-		uint32_t cap = l->cap ? 2 * l->cap : 16;
-
-		l->unused = mem_grow(l->unused, l->cap * sizeof *l->unused,
-				     cap * sizeof *l->unused);
-		l->cap = cap;
-	}
-	snprintf(l->unused[l->n++], SEGMENT_NAME_MAX, "%s", name);
-}
-
-static bool index_name_parse(const char *name, uint64_t *ret_number)
-{
-	char as_segment[SEGMENT_NAME_MAX];
-	enum segment_file kind;
-
-	if (strncmp(name, "idx-", 4) != 0)
-		return false;
-	snprintf(as_segment, sizeof as_segment, "seg-%s", name + 4);
-	return segment_name_parse(as_segment, &kind, ret_number);
-}
-
-static void on_file(void *ctx, const char *name, uint64_t size)
-{
-	struct listing *l = ctx;
-	enum segment_file kind;
-	uint64_t number;
-	bool is_index = index_name_parse(name, &number);
-
-	if (!is_index &&
-	    (!segment_name_parse(name, &kind, &number) || kind != FILE_SEGMENT))
-		return;
-	if (!is_index && number < COLD_FIRST && number > l->highest)
-		l->highest = number;
-	if (!manifest_find(&l->c->named, number))
-		add_unused(l, name);
-}
-
-/* Numbers are not used again, and neither are these files: a dead process' last write may
- * still be on its way into one. */
-static int remove_unused(struct commit *c, const struct listing *l)
-{
-	int e = 0;
-
-	for (uint32_t i = 0; i < l->n && !e; i++)
-		e = c->disk->calls->unlink(c->disk, l->unused[i]);
-	return e;
-}
+/* ---- the beginning ---- */
 
 static int write_now(struct commit *c, const void *p, uint64_t pos, uint64_t n)
 {
@@ -837,8 +551,7 @@ static int write_now(struct commit *c, const void *p, uint64_t pos, uint64_t n)
 	return (uint64_t)got == n ? 0 : -EIO;
 }
 
-/* The first segment of this run: named by nobody yet, then by its own head. */
-static int write_first(struct commit *c, const struct journal_end *end, uint64_t number)
+int commit_write_first(struct commit *c, const struct journal_end *end, uint64_t number)
 {
 	uint64_t start = segment_start(c, number), blocks;
 	int e = 0;
@@ -863,95 +576,12 @@ static int write_first(struct commit *c, const struct journal_end *end, uint64_t
 	return 0;
 }
 
-/* What is unused goes last: a seal may name it, until there is a newer head. */
-static int open_first(struct commit *c, const struct journal_end *end, bool careful)
+void commit_begin(struct commit *c)
 {
-	struct listing l = {.c = c, .highest = end->number};
-	int e = prepare_look(&c->prepare);
-
-	if (!e)
-		e = c->disk->calls->list(c->disk, on_file, &l);
-	if (!e && c->named.n >= c->named_max)
-		e = -EMLINK;
-	if (!e)
-		e = prepare_now(&c->prepare, l.highest + 1, &c->file);
-	if (!e)
-		e = write_first(c, end, l.highest + 1);
-	if (!e && !careful)
-		e = remove_unused(c, &l);
-	mem_free(l.unused);
-	return e;
-}
-
-int commit_open(struct commit **ret, struct loop *l, struct disk *d, struct ring *r,
-		const struct journal_end *end, const struct commit_options *o,
-		const struct commit_calls *calls, void *ctx)
-{
-	struct commit *c;
-	int e;
-
-	*ret = NULL;
-	if (o->segment_size < SEGMENT_SIZE_MIN || o->segment_size > SEGMENT_SIZE_MAX ||
-	    o->segment_size % BLOCK_SIZE || (end->number && end->segment_size != o->segment_size) ||
-	    r->head->segment_size != o->segment_size)
-		return -EINVAL;
-	c = mem_new(sizeof *c);
-	c->loop = l;
-	c->disk = d;
-	c->ring = r;
-	c->calls = calls;
-	c->ctx = ctx;
-	c->segment_size = o->segment_size;
-	c->shard = o->shard;
-	c->copy_raw = mem_new(BLOCK_SIZE + DISK_ALIGN);
-	c->copy = c->copy_raw +
-		  (DISK_ALIGN - (uintptr_t)c->copy_raw % DISK_ALIGN) % DISK_ALIGN;
-	c->batch_blocks = batch_blocks_of(o->segment_size, r->size);
-	c->named_max = named_max_of(c->batch_blocks);
 	batch_reset(&c->batches[0]);
 	batch_reset(&c->batches[1]);
 	c->gather = &c->batches[0];
 	op_init(&c->write, on_written);
 	deferred_init(&c->pass, on_pass);
 	timer_init(&c->idle, on_idle);
-	c->begun_ms = clock_mono_ms();
-	prepare_init(&c->prepare, l, d,
-		     &(struct prepare_options){.segment_size = o->segment_size,
-					       .direct = o->direct,
-					       .pool = o->pool,
-					       .reserve = o->reserve},
-		     on_prepared, c);
-	take_end(c, end);
-	e = open_first(c, end, o->careful);
-	if (e) {
-		commit_free(c);
-		return e;
-	}
-	atomic_store(&r->head->direct, o->direct);
-	prepare_next(c);
-	*ret = c;
-	return 0;
-}
-
-void commit_free(struct commit *c)
-{
-	if (!c)
-		return;
-	check(!c->write.armed);
-	timer_stop(c->loop, &c->idle);
-	deferred_cancel(&c->pass);
-	prepare_fini(&c->prepare);
-	if (c->file)
-		c->disk->calls->close(c->disk, c->file);
-	if (c->next_file)
-		c->disk->calls->close(c->disk, c->next_file);
-	manifest_fini(&c->named);
-	manifest_fini(&c->entering);
-	mem_free(c->copy_raw);
-	mem_free(c);
-}
-
-uint64_t commit_epoch(const struct commit *c)
-{
-	return c->epoch;
 }

@@ -9,7 +9,7 @@
  * Positions are final when a record is added.  Batches complete in order.
  *
  * The next segment file is prepared by a thread of its own (journal/prepare.h) long before it
- * is needed.  Where it is not there in time, or can't be had (commit_trouble), records gather
+ * is needed.  Where it is not there in time, or can't be had (commit_room), records gather
  * until the batch is full, and wait: nothing fails.
  *
  * Waiting for more than one durable place has one seam: batch_is_durable() in commit.c runs
@@ -51,7 +51,8 @@ struct commit_options {
 	bool     direct;
 	/* segments: spares beyond the reserve that are kept; kept for outcomes, compaction, bounces */
 	uint32_t pool, reserve;
-	/* Recovery met damage: files that the newest head does not name may hold what it lost, and stay. */
+	/* Recovery met damage: files that the newest head does not name may hold what it lost,
+	 * and stay. */
 	bool     careful;
 };
 int  commit_open(struct commit **ret, struct loop *l, struct disk *d, struct ring *r, const struct journal_end *end,
@@ -84,18 +85,21 @@ void     commit_switch(struct commit *c);
 /* The file of a segment that no durable head names is used again (its locks permitting), or
  * removed where there are enough; keep: it is renamed to bad-<number> and stays. */
 void     commit_recycle(struct commit *c, uint64_t number, bool keep);
-/* A file of the pool for compaction's output, named seg-<number>, number >= COLD_FIRST: ready() from the loop,
- * file NULL: none can be had.  One at a time. */
-void     commit_cold_file(struct commit *c, uint64_t number, void (*ready)(void *ctx, struct disk_file *file), void *ctx);
+/* A file of the pool for compaction's output, named seg-<number>, number >= COLD_FIRST: ready()
+ * from the loop, file NULL: none can be had.  One at a time. */
+void     commit_cold_file(struct commit *c, uint64_t number,
+		void (*ready)(void *ctx, struct disk_file *file), void *ctx);
 
 /* ---- room (docs/journal.md, Room) ----
  *
- * RESERVE segments are really written and kept for: outcomes (2), compaction's output (1), bounces (1).
- * New mail waits or is refused before any of them is touched. */
+ * RESERVE segments are really written and kept for outcomes (2), compaction's output (1), and
+ * what is in flight when these are used up, bounces above all (1).  New mail waits or is refused
+ * before any of them is touched. */
 enum commit_room {
 	ROOM_PLENTY,
 	ROOM_NO_MAIL,                             /* new mail is refused: 452 4.3.1 */
-	ROOM_NO_DISPATCH                          /* and no delivery starts: what is left is for what is in flight */
+	/* and no delivery starts: what is left is for what is in flight */
+	ROOM_NO_DISPATCH
 };
 enum commit_room commit_room(const struct commit *c);
 /* complete files: beyond the reserve; of the reserve */
