@@ -450,8 +450,10 @@ static void on_retire(struct wire *w, struct wire_in *in)
 		return;
 	if (in->tail.n > 0)
 		follow_all(b, in->tail);
-	if (m->part == RETIRE_LAST)
-		client_say(b->client, MSG_RETIRED, &done, sizeof(done));
+	if (m->part != RETIRE_LAST)
+		return;
+	fetch_forget(&b->fetch, m->segment);
+	client_say(b->client, MSG_RETIRED, &done, sizeof(done));
 }
 
 /* ---- bounces */

@@ -41,6 +41,12 @@ bool fetch_is_ready(const struct fetch *f)
 	return f->reader != NULL;
 }
 
+void fetch_forget(struct fetch *f, uint64_t segment)
+{
+	if (f->reader)
+		reader_forget(f->reader, segment);
+}
+
 void fetch_feed(struct fetch *f, const struct msg_feed *m, int ring_fd)
 {
 	struct buf why;
