@@ -390,7 +390,8 @@ static int sim_fill(struct disk *d, struct disk_file *f, uint64_t from, uint64_t
 		inode->data = mem_grow(inode->data, inode->cap, to);
 		inode->cap = to;
 	}
-	memset(inode->data + from, 0, to - from);
+	if (to > from)
+		memset(inode->data + from, 0, to - from);
 	if (to > inode->size)
 		inode->size = to;
 	return dead ? -EIO : 0;
