@@ -158,17 +158,23 @@ static void drop_line(void *ctx, struct span line)
 {
 }
 
+static void make_dirs(void)
+{
+	clock_refresh();
+	j.seed = 7;
+	memset(j.ids, 0, sizeof(j.ids));
+	snprintf(j.dir, sizeof(j.dir), "/tmp/quire-salvage-XXXXXX");
+	assert_non_null(mkdtemp(j.dir));
+	snprintf(j.copy, sizeof(j.copy), "%s.copy", j.dir);
+	snprintf(j.into, sizeof(j.into), "%s.into", j.dir);
+}
+
 static int make_journal(void **state)
 {
 	struct journal_writer w;
 
 	log_capture(drop_line, NULL);
-	clock_refresh();
-	j.seed = 7;
-	snprintf(j.dir, sizeof(j.dir), "/tmp/quire-salvage-XXXXXX");
-	assert_non_null(mkdtemp(j.dir));
-	snprintf(j.copy, sizeof(j.copy), "%s.copy", j.dir);
-	snprintf(j.into, sizeof(j.into), "%s.into", j.dir);
+	make_dirs();
 	for (unsigned part = 0; part < 2; part++) {   /* two runs: an end without a seal */
 		assert_true(open_writer(&w, j.dir));
 		for (unsigned i = part * MAILS / 2; i < (part + 1) * MAILS / 2; i++)
@@ -411,6 +417,69 @@ static void exactly_what_was_not_touched_comes_back(void **state)
 	assert_true(lost > 0 && twice > 0 && damaged_rounds > ROUNDS / 2);
 }
 
+/* ---- what the newest head does not name */
+
+static void put_some(struct journal_writer *w, unsigned from, unsigned n)
+{
+	for (unsigned i = from; i < from + n; i++)
+		write_one(w, i);
+	assert_true(writer_sync(w));
+}
+
+static void put_and_switch(struct journal_writer *w, unsigned i)
+{
+	uint64_t number = commit_number(w->commit);
+
+	commit_switch(w->commit);
+	put_some(w, i, 1);
+	while (commit_number(w->commit) == number)
+		loop_pass(w->loop);
+}
+
+static unsigned count_saved(unsigned from, unsigned n)
+{
+	static struct saved s;
+	unsigned            found = 0;
+
+	remove_dir(j.into);
+	(void)run_salvage();
+	s.n = read_records(j.into, s.v, RECORDS);
+	for (size_t i = 0; i < s.n; i++)
+		for (unsigned k = from; k < from + n; k++)
+			found += s.v[i].type == REC_MSG && s.v[i].id == j.ids[k];
+	return found;
+}
+
+/* A segment that was given up stays on the disk until its file is used again: its mail is over, and only the
+ * newest head, or its copy, knows. */
+static void what_was_given_up_does_not_come_back(void **state)
+{
+	struct journal_writer w;
+	uint64_t              given_up;
+
+	log_capture(drop_line, NULL);
+	make_dirs();
+	assert_true(open_writer(&w, j.dir));
+	put_some(&w, 1, 1);                       /* i % 3 == 1: not over */
+	given_up = commit_number(w.commit);
+	put_and_switch(&w, 4);                    /* in the batch that seals it */
+	commit_drop(w.commit, given_up);
+	put_and_switch(&w, 7);
+	put_some(&w, 10, 1);
+	assert_int_equal(writer_close(&w), 0);
+	j.n = read_records(j.dir, j.v, RECORDS);
+	copy_journal();
+	assert_int_equal(count_saved(1, 4), 0);
+	assert_int_equal(count_saved(7, 4), 2);
+	spoil_block(newest(), 0);
+	assert_int_equal(count_saved(1, 4), 0);
+	assert_int_equal(count_saved(7, 4), 2);
+	spoil_block(newest(), SEGMENT / BLOCK_SIZE - 1);
+	assert_int_equal(count_saved(7, 4), 2); /* older heads can't know better: it comes again */
+	assert_int_equal(count_saved(1, 4), 2);
+	remove_journal(state);
+}
+
 /* ---- bounces */
 
 static void add_record(struct salvage_mails *s, enum rec_type type, uint64_t id, const struct span *pieces, int n)
@@ -508,6 +577,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(exactly_what_was_not_touched_comes_back, make_journal, remove_journal),
+		cmocka_unit_test(what_was_given_up_does_not_come_back),
 		cmocka_unit_test(a_failure_is_settled_only_by_a_bounce_that_is_there),
 		cmocka_unit_test(what_a_bounce_that_is_over_settled_stays_settled),
 		cmocka_unit_test(a_bounce_of_a_lost_bounce_settles_it),
