@@ -52,10 +52,9 @@ static char *aligned(char *raw)
 
 /* ---- reading ---- */
 
-/* More than one segment's records can need, each with its position, is no index. */
 static bool bytes_are_sane(const struct index_head *h, uint64_t file_n)
 {
-	return h->bytes <= 2ull * SEGMENT_SIZE_MAX && h->bytes % 8 == 0 &&
+	return h->bytes <= INDEX_BYTES_MAX && h->bytes % 8 == 0 &&
 	       whole_blocks(sizeof(*h) + h->bytes) == file_n &&
 	       h->records <= h->bytes / sizeof(struct index_record);
 }
@@ -78,7 +77,8 @@ static int read_file(struct disk *d, const char *name, char **ret_raw, uint64_t 
 	n = d->calls->size(d, f);
 	if (n < 0)
 		e = (int)n;
-	else if (n < DISK_ALIGN || n % DISK_ALIGN || (uint64_t)n > 3ull * SEGMENT_SIZE_MAX)
+	else if (n < DISK_ALIGN || n % DISK_ALIGN ||
+		 (uint64_t)n > INDEX_BYTES_MAX + 2 * DISK_ALIGN)
 		e = -EIO;
 	if (!e) {
 		*ret_raw = mem_new((size_t)n + DISK_ALIGN);
@@ -209,9 +209,11 @@ static int build_all(struct build *b, struct disk *d, const uint8_t uuid[16], ui
 	reader_use_uuid(r, uuid);
 	r->no_index = true;
 	reader_take_one(r, number, end);
-	while ((got = reader_next(r, BODIES_HEADS, &rec)) == READ_OK)
+	while ((got = reader_next(r, BODIES_HEADS, &rec)) == READ_OK && b->n <= INDEX_BYTES_MAX)
 		build_add(b, &rec);
 	reader_free(r);
+	if (got == READ_OK)
+		return -EFBIG;
 	return got == READ_END ? 0 : got == READ_DAMAGE ? -EIO : -EAGAIN;
 }
 

@@ -15,6 +15,8 @@
 /* The reader uses indexes by itself when bodies are passed over (not where the ring or a segment's
  * file must be asked: the newest segment, one that is not whole). */
 
+/* A segment with more metadata has none: an index is read into memory in one piece. */
+#define INDEX_BYTES_MAX (256ull * 1024 * 1024)
 #define INDEX_MAGIC 0x7865646e69657571ull
 struct index_head {
 	uint64_t magic, number, incarnation, end; /* end: of the segment, as the manifest says it */
@@ -32,7 +34,7 @@ bool index_parse(struct index *x, uint64_t number, uint64_t incarnation, uint64_
 bool index_next(struct index *x, struct record *ret);             /* false: the end */
 void index_fini(struct index *x);
 /* Blocking (an errand): reads the segment once, writes fill-idx, renames.  0 or -errno; -EIO: the segment is
- * damaged and gets none. */
+ * damaged and gets none; -EFBIG: it would be too large. */
 int  index_make(struct disk *d, const uint8_t uuid[16], uint64_t number, uint64_t segment_size, uint64_t end);
 int  index_remove(struct disk *d, uint64_t number);               /* fine where there is none */
 

@@ -20,7 +20,7 @@
  *
  * A message is over when each recipient is delivered, settled or dropped.
  *
- * Pure: no I/O, no clock.  Memory: at most 64 bytes for a message of up to 32 recipients that is in the
+ * Pure: no I/O, no clock.  Memory: some 64 bytes for a message of up to 32 recipients that is in the
  * queue or whose MSG still lies in a segment, while three records and no more are to be remembered
  * beside its MSG.  Else some 100 bytes more, 8 for each such record, a bit for each recipient, and for
  * recipients that were deferred apart 16 bytes a deferral and 4 a recipient. */

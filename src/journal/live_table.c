@@ -30,7 +30,8 @@ struct table_part {
 
 void live_table_init(struct live_table *t)
 {
-	*t = (struct live_table){.parts = mem_new(TABLE_PARTS * sizeof(*t->parts))};
+	*t = (struct live_table){.parts = mem_new(TABLE_PARTS * sizeof(*t->parts)),
+				 .newest = ENTRY_NONE};
 	t->bytes = TABLE_PARTS * sizeof(*t->parts);
 }
 
@@ -282,10 +283,15 @@ static uint32_t handle_of(unsigned part, uint32_t place)
 
 uint32_t live_table_find(const struct live_table *t, uint64_t id)
 {
-	uint64_t hash = hash_of(id);
-	const struct table_part *p = &t->parts[part_of(hash)];
-	uint32_t at = slot_find(p, id, hash);
+	const struct table_part *p;
+	uint64_t hash;
+	uint32_t at;
 
+	if (t->newest != ENTRY_NONE && live_table_at(t, t->newest)->id == id)
+		return t->newest;
+	hash = hash_of(id);
+	p = &t->parts[part_of(hash)];
+	at = slot_find(p, id, hash);
 	return at == UINT32_MAX ? ENTRY_NONE
 				: handle_of(part_of(hash), p->slots[at] & PLACE_MASK);
 }
@@ -300,11 +306,12 @@ uint32_t live_table_add(struct live_table *t, uint64_t id)
 	entry_at(p, place)->id = id;
 	p->n++;
 	t->n++;
-	if ((uint64_t)p->n * 5 > (uint64_t)p->cap * 4)
+	if ((uint64_t)p->n * 4 > (uint64_t)p->cap * 3)
 		resize(t, p, p->cap + p->cap / 3); /* with the new one */
 	else if (!slot_put(p, place, home_of(p, id, hash)))
 		resize(t, p, p->cap + p->cap / 3);
-	return handle_of(part_of(hash), place);
+	t->newest = handle_of(part_of(hash), place);
+	return t->newest;
 }
 
 void live_table_remove(struct live_table *t, uint32_t handle)
@@ -315,6 +322,8 @@ void live_table_remove(struct live_table *t, uint32_t handle)
 	uint32_t at = slot_find(p, id, hash_of(id));
 
 	check(at != UINT32_MAX);
+	if (t->newest == handle)
+		t->newest = ENTRY_NONE;
 	slot_clear(p, at);
 	give_place(t, p, place);
 	p->n--;

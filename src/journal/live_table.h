@@ -42,6 +42,7 @@ struct table_part;
 struct live_table {
 	struct table_part *parts;
 	uint64_t           n, bytes;              /* entries; memory, index and chunks */
+	uint32_t           newest;                /* the one added last, which is asked for next; ENTRY_NONE: removed */
 };
 void          live_table_init(struct live_table *t);
 void          live_table_fini(struct live_table *t);

@@ -1,5 +1,6 @@
 #include "journal_home.h"
 
+#include "journal/index.h"
 #include "journal/sweep.h"
 
 static unsigned loaded, damages;
@@ -253,6 +254,48 @@ static void damage_is_said_once_a_place(void **state)
 	home_fini(&s.home);
 }
 
+static unsigned rotten_lines;
+
+static void on_line(void *ctx, struct span line)
+{
+	rotten_lines += line.n > 4 && memmem(line.p, line.n, "idx-0000000000000002", 20) != NULL;
+}
+
+static void a_rotten_index_is_named_and_the_rest_used(void **state)
+{
+	struct swept s = {0};
+	struct journal_end end;
+	char path[128];
+	int fd;
+
+	home_init(&s.home, LOOP_EPOLL);
+	begin(&s);
+	fill(&s, 1000, 100);
+	stop(&s);
+	assert_int_not_equal(home_recover(&s.home, &end), RECOVERED_FAILED);
+	for (uint32_t i = 0; i < end.segments_n; i++)
+		if (end.segments[i].end)
+			assert_int_equal(index_make(s.home.disk, end.uuid, end.segments[i].number, HOME_SEGMENT,
+						    end.segments[i].end),
+					 0);
+	journal_end_fini(&end);
+	snprintf(path, sizeof path, "%s/idx-0000000000000002", s.home.dir);
+	fd = open(path, O_WRONLY);
+	assert_int_equal(pwrite(fd, "rot", 3, 200), 3);
+	close(fd);
+	rotten_lines = 0;
+	log_capture(on_line, NULL);
+	begin(&s);
+	sweep_it(&s, false);
+	wait_loaded(&s);
+	assert_int_equal(rotten_lines, 1);
+	assert_int_equal(damages, 0);
+	agrees(&s, 0);
+	stop(&s);
+	log_capture(home_drop_line, NULL);
+	home_fini(&s.home);
+}
+
 static void it_may_end_at_any_time(void **state)
 {
 	struct swept s = {0};
@@ -278,6 +321,7 @@ int main(void)
 		cmocka_unit_test(the_ring_may_be_overtaken_while_loading),
 		cmocka_unit_test(an_empty_journal_is_loaded_at_once),
 		cmocka_unit_test(damage_is_said_once_a_place),
+		cmocka_unit_test(a_rotten_index_is_named_and_the_rest_used),
 		cmocka_unit_test(it_may_end_at_any_time),
 	};
 
