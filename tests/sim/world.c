@@ -779,8 +779,8 @@ static void space_step(struct world *w)
 {
 	uint64_t dice = rand_below(2000);
 
-	if (dice < 10)
-		simdisk_full(w->disk, dice < 4);
+	if (dice < 20)
+		simdisk_full(w->disk, dice < 2);
 	if (dice >= 1990 && !w->failed && !world_is_dark(w)) {
 		commit_switch(w->commit);
 		world_counts.switches++;
@@ -861,10 +861,10 @@ static void world_fini(struct world *w)
  * are started so often that a manifest outgrows its block. */
 static void plan(unsigned *ret_rounds, unsigned *ret_passes)
 {
-	uint64_t dice = rand_below(400);
+	uint64_t dice = rand_below(200);
 
 	*ret_rounds = dice == 0 ? 130 : 1 + (unsigned)rand_below(6);
-	*ret_passes = dice == 0 ? 5 : dice < 10 ? 800 : 20 + (unsigned)rand_below(300);
+	*ret_passes = dice == 0 ? 5 : dice < 5 ? 800 : 20 + (unsigned)rand_below(300);
 }
 
 void world_run(uint64_t seed, const struct guest *guest)
