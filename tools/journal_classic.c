@@ -146,6 +146,9 @@ static int classic_box_open(struct box *b)
 		(void)box_fail(b, b->path, errno);
 		return 111;
 	}
+	/* root of a namespace that has no such users: all is ours */
+	if (b->owners && fchown(b->dir, b->qmailq, b->gid) < 0 && (errno == EINVAL || errno == EPERM))
+		b->owners = false;
 	if (!own(b, ".", QMAILQ) || !make_dirs(b) || !make_locks(b))
 		return 111;
 	return check_empty(b);
