@@ -10,7 +10,8 @@
  * Bytes in flight are never overwritten: what lies between the beginning of the batch in
  * flight and the end of the one that gathers is at most that batch, the unused end of a
  * segment, a head, a long manifest and the other batch; each but the head is no larger than
- * batch_blocks, and the ring holds RING_BATCHES of those.
+ * batch_blocks, and the ring holds RING_BATCHES of those.  Only where a segment ends early
+ * (commit_switch()) its unused end is longer: there nothing gathers until the seal is durable.
  *
  * Segments: room for a seal is reserved in every batch.  A batch that would leave less than
  * the largest batch behind it is sealed, and goes out only when the next file is prepared.
@@ -81,7 +82,7 @@ bool commit_fits(const struct commit *c, size_t bytes, unsigned flags)
 
 	if (!b->pos && c->first_due)
 		used += first_size(c);
-	if (c->dead || bytes > batch_room(c) - used)
+	if (c->dead || c->jumps || bytes > batch_room(c) - used)
 		return false;
 	return !(flags & COMMIT_LARGE) || b->large == 0 || b->large + bytes <= BATCH_LARGE_MAX;
 }
@@ -236,14 +237,16 @@ static void name_segment(struct commit *c, uint64_t number, uint64_t end)
 
 /* c->pos is where the segment ends.  What the next head will name is settled here, as what
  * gathers from now on has its place behind the manifest; later edits wait for the head after. */
-static void leave_segment(struct commit *c)
+static void leave_segment(struct commit *c, const struct batch *last)
 {
 	name_segment(c, c->number, c->pos);
 	manifest_copy(&c->entering, &c->named);
+	check(c->entering.n < c->named_max);
 	c->entering_edits = c->edits;
 	c->switching = false;
 	c->pos = segment_start(c, c->number + 1) +
 		 (1 + manifest_blocks(c->entering.n)) * BLOCK_SIZE;
+	c->jumps = c->pos + c->batch_blocks * BLOCK_SIZE - last->pos > c->ring->size;
 }
 
 /* What is in flight needs one segment more when this one is the last. */
@@ -276,7 +279,7 @@ static void send_batch(struct commit *c)
 	seal_batch(c, b, 0);
 	c->pos = b->pos + blocks * BLOCK_SIZE;
 	if (seal)
-		leave_segment(c);
+		leave_segment(c, b);
 	else if (!c->next_file)
 		look_at_reserve(c);
 	c->flight = b;
@@ -480,6 +483,10 @@ static void on_batch_written(struct commit *c)
 	batch_reset(b);
 	if (sealed)
 		enter_next(c, end);
+	if (c->jumps) {
+		c->jumps = false;
+		c->calls->room(c->ctx);
+	}
 }
 
 static void on_written(struct op *op, int res, unsigned flags)

@@ -44,6 +44,7 @@ struct commit {
 	uint64_t edits, entering_edits;
 	uint32_t named_max;
 	bool switching; /* commit_switch() */
+	bool jumps;     /* the next batch would lie where the one in flight is: nothing gathers */
 	bool waiting;   /* too many segments: the next one is not being prepared */
 
 	struct disk_file *file, *next_file; /* next_file: prepared; NULL: not yet */
