@@ -555,21 +555,34 @@ static bool take_piece(struct reader *r, uint64_t limit)
 	return true;
 }
 
-/* To the next batch that begins whole, or what is left of one, or to the limit.  It may be
- * right here, where it does not follow on the last one. */
-static void skip_damage(struct reader *r, uint64_t limit)
+static bool is_displaced(struct reader *r, uint64_t seq, uint32_t index, uint64_t limit)
 {
+	uint64_t behind = r->pos + BLOCK_SIZE;
+
+	return behind < limit &&
+	       block_is_displaced(window_at(&r->window, behind, BLOCK_SIZE, limit),
+				  r->incarnation, seq, index);
+}
+
+/* A batch that has not been read, or what is left of one: the walk may go on here. */
+static bool can_go_on(struct reader *r, uint64_t limit)
+{
+	const char *p = window_at(&r->window, r->pos, BLOCK_SIZE, limit);
 	struct batch_head b;
 	struct block_tag t;
 
-	for (; r->pos < limit; r->pos += BLOCK_SIZE) {
-		const char *p = window_at(&r->window, r->pos, BLOCK_SIZE, limit);
+	if (is_piece(r, p, &t))
+		return !is_displaced(r, t.seq, t.index, limit);
+	return batch_begins(p, r->incarnation, &b) && b.seq > r->seq &&
+	       b.blocks <= blocks_left(r, limit) && !is_displaced(r, b.seq, 0, limit);
+}
 
-		if (is_piece(r, p, &t) ||
-		    (batch_begins(p, r->incarnation, &b) && b.seq > r->seq &&
-		     b.blocks <= blocks_left(r, limit)))
-			break;
-	}
+/* To the next place where the walk can go on, or to the limit.  It may be right here, where a
+ * batch does not follow on the last one. */
+static void skip_damage(struct reader *r, uint64_t limit)
+{
+	while (r->pos < limit && !can_go_on(r, limit))
+		r->pos += BLOCK_SIZE;
 	r->linked = false;
 }
 

@@ -151,6 +151,14 @@ static void note_damage(struct walk *w, enum damage_what what, uint64_t from, ui
 	window_drop(&w->window);
 }
 
+/* A batch that was not met yet begins here, and where it belongs. */
+static bool goes_on_at(struct walk *w, uint64_t pos, struct batch_head *ret)
+{
+	return batch_begins(blocks_at(w, pos, 1), w->incarnation, ret) && ret->seq > w->seq + 1 &&
+	       (blocks_left(w, pos) < 2 ||
+		!block_is_displaced(blocks_at(w, pos + BLOCK_SIZE, 1), w->incarnation, ret->seq, 0));
+}
+
 /* Goes to the next batch that begins whole, behind damage; where there is none, behind the
  * last block of a batch that was promised. */
 static void resync(struct walk *w)
@@ -163,11 +171,9 @@ static void resync(struct walk *w)
 	    b.blocks <= blocks_left(w, from))
 		last = from + (uint64_t)b.blocks * BLOCK_SIZE; /* its own head says how far it goes */
 	for (uint64_t pos = w->pos; pos < w->limit; pos += BLOCK_SIZE) {
-		const char *p = blocks_at(w, pos, 1);
-
-		if (!has_our_tag(w, p, &t))
+		if (!has_our_tag(w, blocks_at(w, pos, 1), &t))
 			continue;
-		if (batch_begins(p, w->incarnation, &b) && b.seq > w->seq + 1) {
+		if (goes_on_at(w, pos, &b)) {
 			note_damage(w, DAMAGE_BLOCKS, from, pos);
 			w->pos = pos;
 			w->seq = b.seq - 1;
@@ -257,7 +263,7 @@ static struct tail_batch tail_batch(struct walk *w)
 			break;
 		b.blocks++;
 		if (t.incarnation == w->incarnation && t.seq == w->seq + 1 &&
-		    t.flags & BLOCK_LAST)
+		    t.index == b.blocks - 1 && t.flags & BLOCK_LAST)
 			break;
 	}
 	return b;

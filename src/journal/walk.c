@@ -146,6 +146,14 @@ bool batch_begins(const char *block, uint64_t incarnation, struct batch_head *re
 	       ret->seq == t.seq;
 }
 
+bool block_is_displaced(const char *behind, uint64_t incarnation, uint64_t seq, uint32_t index)
+{
+	struct block_tag t;
+
+	return block_kind(behind, incarnation, &t) == BLOCK_OURS && t.seq &&
+	       (t.seq < seq || (t.seq == seq && t.index <= index));
+}
+
 uint32_t batch_good_blocks(const char *blocks, const struct batch_head *h, uint64_t incarnation)
 {
 	struct block_tag t;

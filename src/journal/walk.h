@@ -48,6 +48,10 @@ enum block_kind {
 enum block_kind block_kind(const char *block, uint64_t incarnation, struct block_tag *ret);
 /* The head of a batch that begins with this block: false if the block isn't whole, ours and first. */
 bool batch_begins(const char *block, uint64_t incarnation, struct batch_head *ret);
+/* A block that was written to a wrong place, or comes back from one, is whole and ours.  If what is
+ * `behind` it comes before it in the order of writing, or is the same, it is not where it belongs; to
+ * go on from it would lose all that lies between. */
+bool block_is_displaced(const char *behind, uint64_t incarnation, uint64_t seq, uint32_t index);
 /* How many of the batch's blocks are whole and in their place, from its first on. */
 uint32_t batch_good_blocks(const char *blocks, const struct batch_head *h,
 		uint64_t incarnation);

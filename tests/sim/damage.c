@@ -38,11 +38,12 @@
 #define BLOCKS      (MADE_SEGMENT / BLOCK_SIZE)
 #define OTHER_IDS   (UINT64_C(1) << 40)
 
-enum fault { FLIP, ZEROED, STALE, CUT, MISSING, FOREIGN, MIXED, INDEX, FAULTS };
+enum fault { FLIP, ZEROED, STALE, MISPLACED, CUT, MISSING, FOREIGN, MIXED, INDEX, FAULTS };
 static const char *const fault_names[] = {
 	[FLIP] = "flipped bit",
 	[ZEROED] = "zeroed 4 KiB block",
 	[STALE] = "stale 4 KiB block",
+	[MISPLACED] = "block from a wrong place",
 	[CUT] = "truncated file",
 	[MISSING] = "missing segment",
 	[FOREIGN] = "segment of another journal",
@@ -114,6 +115,7 @@ struct seen {
 	char *read; /* of each record: was it */
 	uint64_t others;
 	char why[160];         /* what recovery says */
+	char fault[120];       /* what was done */
 };
 
 static void take(struct target *t, struct seen *s, const struct record *rec)
@@ -128,8 +130,10 @@ static void take(struct target *t, struct seen *s, const struct record *rec)
 		s->others++;
 		return;
 	}
-	world_fail("a record is read that was never written so: id %" PRIu64 " at %" PRIu64,
-		   rec->head.id, rec->pos);
+	world_fail("%s: a record is read that was never written so: id %" PRIu64 " at %" PRIu64
+		   " (offset %" PRIu64 "); recovery says %d (%s)",
+		   s->fault, rec->head.id, rec->pos, rec->pos % MADE_SEGMENT, (int)s->verdict,
+		   s->why);
 }
 
 /* With their heads only, records come out of the index files. */
@@ -191,7 +195,7 @@ static void note_batch(struct target *t, struct reader *r, const struct record *
 /* All that was promised is there; false: this one says something of itself (a batch torn inside a block). */
 static bool note_pristine(struct target *t)
 {
-	struct seen s = {.read = mem_new(t->made.n + 1)};
+	struct seen s = {.read = mem_new(t->made.n + 1), .fault = "none"};
 	struct journal_end end;
 	bool good;
 
@@ -387,6 +391,18 @@ static bool stale(struct target *t, struct hit *h, char *p)
 	return true;
 }
 
+/* Written to a wrong place, or read from one: another block of the same file. */
+static bool misplace(struct hit *h, char *p)
+{
+	uint64_t from = rand_below(BLOCKS) * BLOCK_SIZE;
+	struct block_tag t;
+
+	if (from == h->from || !block_ok(p + from, &t))
+		return false;
+	memcpy(p + h->from, p + from, BLOCK_SIZE);
+	return true;
+}
+
 static bool move(struct made *m, uint64_t number, bool away)
 {
 	char name[SEGMENT_NAME_MAX], hidden[64];
@@ -542,6 +558,7 @@ static bool inject(struct target *t, struct hit *h)
 		memset(p + h->from, 0, BLOCK_SIZE);
 		return true;
 	case STALE: return stale(t, h, p);
+	case MISPLACED: return misplace(h, p);
 	case CUT:
 		size = rand_below(MADE_SEGMENT);
 		h->from = size / BLOCK_SIZE * BLOCK_SIZE;
@@ -640,11 +657,9 @@ static void judge(struct target *t, struct hit *h, const struct seen *s)
 		/* Mixed into one that has more segments, ours are the odd ones out. */
 		if (s->verdict != RECOVERED_FAILED && h->fault != MIXED && !touches(h, r) &&
 		    !in_batch(t, h, r))
-			world_fail("%s, %s, seg-%016" PRIx64 " offset %" PRIu64
-				   ": costs the whole record at %" PRIu64
+			world_fail("%s: costs the whole record at %" PRIu64
 				   " (offset %" PRIu64 "); recovery says %d (%s), %u places",
-				   fault_names[h->fault], place_names[h->place], h->number,
-				   h->from, r->pos, r->pos % MADE_SEGMENT, (int)s->verdict,
+				   s->fault, r->pos, r->pos % MADE_SEGMENT, (int)s->verdict,
 				   s->why, s->damages);
 	}
 	behind_bad += behind > 0;
@@ -688,6 +703,8 @@ static void one(struct target *t, struct seen *s)
 
 	if (inject(t, &h)) {
 		silent = counts[h.fault][h.place].silent;
+		snprintf(s->fault, sizeof s->fault, "%s, %s, seg-%016" PRIx64 " offset %" PRIu64,
+			 fault_names[h.fault], place_names[h.place], h.number, h.from);
 		look(t, s, h.fault == INDEX ? BODIES_HEADS : BODIES_WHOLE, NULL);
 		judge(t, &h, s);
 		if (counts[h.fault][h.place].silent > silent && h.fault == MISSING)
