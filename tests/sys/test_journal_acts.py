@@ -195,7 +195,7 @@ def kill_imports(a, queue):
         p = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while size() == before and p.poll() is None:
             pass                        # it writes there once the journal is open
-        time.sleep(dice.uniform(0.0, 0.02 + k * 0.01))
+        time.sleep(dice.uniform(0.0, k * 0.004))
         if p.poll() is not None:
             break
         p.send_signal(signal.SIGKILL)
