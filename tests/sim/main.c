@@ -2,10 +2,11 @@
  *
  *   sim [--seeds N] [--seed S] [--guest NAME]
  *
- * Runs worlds S, S+1, ..., for the journal alone ("none") and with each guest, or for the one
- * that is named.  Exits non-zero if one of them breaks a promise (its seed is said), and if
+ * Runs worlds S, S+1, ..., for the journal alone ("none"), with each guest, and where
+ * segments are given up ("space"), or for the one that is named.  Exits non-zero if one of them breaks a promise (its seed is said), and if
  * some kind of fault never happened: then nothing was shown. */
 #include "queue.h"
+#include "space.h"
 #include "world.h"
 
 #include "core/log.h"
@@ -60,6 +61,36 @@ static bool report_queue(const struct queue_counts *c)
 	return all;
 }
 
+static bool report_space(const struct space_counts *c)
+{
+	bool all = true;
+
+	all &= happened("worlds that give segments up", c->worlds);
+	all &= happened("runs of journald in them", c->runs);
+	all &= happened("power losses", c->power_losses);
+	all &= happened("power losses while starting", c->fuses);
+	all &= happened("kills of journald", c->kills);
+	all &= happened("messages", c->messages);
+	all &= happened("submissions that hung up", c->abandoned);
+	all &= happened("outcomes", c->outcomes);
+	all &= happened("bounces", c->bounces);
+	all &= happened("compactions", c->rounds);
+	all &= happened("compactions cut by a crash", c->cut_rounds);
+	all &= happened("groups cut on their way out", c->cut_groups);
+	all &= happened("segments given up", c->given_up);
+	all &= happened("files used again", c->recycled);
+	all &= happened("kept for their damage", c->quarantined);
+	all &= happened("runs that kept history", c->history);
+	all &= happened("positions that moved", c->moved);
+	all &= happened("and were taken back", c->taken_back);
+	all &= happened("segments sealed for it", c->switches);
+	all &= happened("bodies read by position", c->looked_up);
+	all &= happened("of them out of copies", c->cold_read);
+	all &= happened("walks after a crash", c->walks);
+	all &= happened("messages compared in them", c->compared);
+	return all;
+}
+
 static bool report(uint64_t seeds)
 {
 	const struct world_counts *c = &world_counts;
@@ -84,7 +115,8 @@ static bool report(uint64_t seeds)
 	all &= happened("records read behind the ring", c->ring_missed);
 	all &= happened("fills that found no room", c->enospc);
 	all &= happened("segments sealed early", c->switches);
-	return all & report_queue(&queue_counts);
+	all &= report_queue(&queue_counts);
+	return all & report_space(&space_counts);
 }
 
 static bool is_wanted(const char *only, const char *name)
@@ -120,6 +152,8 @@ int main(int argc, char **argv)
 	for (; *guest; guest++)
 		if (is_wanted(only, (*guest)->name))
 			run_worlds(first, seeds, *guest);
+	for (uint64_t k = first; k < first + seeds && is_wanted(only, "space"); k++)
+		space_world_run(k);
 	if (!report(seeds) && seeds > 1 && !only) {
 		printf("sim: some fault never happened\n");
 		return 1;
