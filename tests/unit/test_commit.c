@@ -1,3 +1,5 @@
+#include "journal/commit_in.h"
+
 #include "journal_home.h"
 
 static struct home home;
@@ -352,6 +354,34 @@ static void an_edit_while_a_head_is_written_waits_for_the_next(void **state)
 	assert_null(named(1));
 }
 
+/* Where a segment ends early the next one may begin in the same place of the ring. */
+static void what_is_in_flight_stays_where_a_segment_ends_early(void **state)
+{
+	struct journal_end end;
+	uint64_t pos;
+	uint32_t n = 0;
+
+	assert_int_equal(home_recover(&home, &end), RECOVERED_EMPTY);
+	assert_int_equal(ring_make(&home.ring, HOME_RING, HOME_RING), 0);
+	assert_int_equal(commit_open(&home.commit, home.loop, home.disk, &home.ring, &end,
+				     &(struct commit_options){.segment_size = HOME_RING, .shard = 1, .direct = home.direct},
+				     &home_calls, &home),
+			 0);
+	journal_end_fini(&end);
+	while (!home.commit->next_file)
+		loop_pass(home.loop);
+	commit_switch(home.commit); /* with the first batch */
+	while (home.entered != 2) {
+		pos = home_add(&home, REC_ACT, 1, n, 30000, 0);
+		n += pos != 0;
+		if (pos && home.commit->flight)
+			assert_true(pos + 30000 - home.commit->flight->pos <= HOME_RING);
+		loop_pass(home.loop);
+	}
+	assert_true(n > 2);
+	home_settle(&home);
+}
+
 static void edits_outlive_a_restart(void **state)
 {
 	uint64_t at;
@@ -591,6 +621,7 @@ static int run(enum loop_kind k)
 		cmocka_unit_test_setup_teardown(edits_hold_with_the_next_head, begin, end),
 		cmocka_unit_test_setup_teardown(
 			an_edit_while_a_head_is_written_waits_for_the_next, begin, end),
+		cmocka_unit_test_setup_teardown(what_is_in_flight_stays_where_a_segment_ends_early, begin, end),
 		cmocka_unit_test_setup_teardown(edits_outlive_a_restart, begin, end),
 		cmocka_unit_test_setup_teardown(a_long_manifest_takes_edits_at_its_ends, begin,
 						end),
