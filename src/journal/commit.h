@@ -76,6 +76,9 @@ uint64_t commit_to_history(struct commit *c, uint64_t number, uint32_t closed_s)
 uint64_t commit_drop(struct commit *c, uint64_t number);
 /* What the next head will name, in order of number, without the newest. */
 const struct manifest_entry *commit_named(const struct commit *c, uint32_t *ret_n);
+/* Was it missing, cut or another journal's when this run began?  Then nobody knows what lives in
+ * it: it stays named, and each start says so again, until it is back. */
+bool     commit_is_lost(const struct commit *c, uint64_t number);
 /* The segment that is written. */
 uint64_t commit_number(const struct commit *c);
 const uint8_t *commit_uuid(const struct commit *c);

@@ -42,6 +42,7 @@ struct commit {
 	struct manifest named;    /* what the next head names, the newest left out */
 	struct manifest entering; /* what the head names that is being written */
 	uint64_t edits, entering_edits;
+	struct damages lost; /* commit_is_lost(): what recovery said of whole segments */
 	uint32_t named_max;
 	bool switching; /* commit_switch() */
 	bool jumps;     /* the next batch would lie where the one in flight is: nothing gathers */

@@ -32,6 +32,15 @@ static uint32_t named_max_of(uint64_t batch_blocks)
 	return n < SEGMENTS_NAMED_MAX ? (uint32_t)n : SEGMENTS_NAMED_MAX - 1;
 }
 
+static void take_lost(struct commit *c, const struct damages *d)
+{
+	for (uint32_t i = 0; i < d->n; i++)
+		if (d->v[i].what == DAMAGE_MISSING || d->v[i].what == DAMAGE_SIZE ||
+		    d->v[i].what == DAMAGE_FOREIGN)
+			c->lost.v[c->lost.n++] = d->v[i];
+	c->lost.more = d->more;
+}
+
 static void take_end(struct commit *c, const struct journal_end *end)
 {
 	if (end->number == 0) {
@@ -46,6 +55,7 @@ static void take_end(struct commit *c, const struct journal_end *end)
 	c->seq = c->durable_seq = end->seq;
 	c->chain = end->chain;
 	c->dead_number = end->number;
+	take_lost(c, &end->damages);
 	for (uint32_t i = 0; i < end->segments_n; i++)
 		manifest_put(&c->named, &end->segments[i]);
 	manifest_copy(&c->entering, &c->named);

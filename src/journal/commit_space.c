@@ -54,6 +54,16 @@ const struct manifest_entry *commit_named(const struct commit *c, uint32_t *ret_
 	return c->named.v;
 }
 
+bool commit_is_lost(const struct commit *c, uint64_t number)
+{
+	uint64_t start = segment_start(c, number);
+
+	for (uint32_t i = 0; i < c->lost.n; i++)
+		if (c->lost.v[i].from < start + c->segment_size && c->lost.v[i].to > start)
+			return true;
+	return c->lost.more > 0; /* than are listed: any may be lost */
+}
+
 uint64_t commit_number(const struct commit *c)
 {
 	return c->number;
