@@ -483,6 +483,23 @@ static void what_no_head_names_goes_at_the_next_start(void **state)
 	assert_true(is_there("seg-", 2) && is_there("idx-", 2) && is_there("bad-", 1));
 }
 
+static void a_missing_segment_is_known_as_lost(void **state)
+{
+	char from[128], to[128];
+
+	home_open(&home);
+	(void)fill_segments();
+	home_close(&home);
+	for (uint64_t n = 2; n <= 3; n++) {
+		path_of(from, "seg-", n);
+		path_of(to, "away-", n);
+		assert_int_equal(rename(from, to), 0);
+	}
+	assert_int_equal(home_open(&home), RECOVERED_DAMAGED);
+	assert_true(commit_is_lost(home.commit, 2) && commit_is_lost(home.commit, 3));
+	assert_false(commit_is_lost(home.commit, 1) || commit_is_lost(home.commit, 4));
+}
+
 static void given_up_files_are_used_again_but_not_a_dead_ones_last(void **state)
 {
 	uint64_t at, dead;
@@ -627,6 +644,7 @@ static int run(enum loop_kind k)
 						end),
 		cmocka_unit_test_setup_teardown(what_no_head_names_goes_at_the_next_start,
 						begin, end),
+		cmocka_unit_test_setup_teardown(a_missing_segment_is_known_as_lost, begin, end),
 		cmocka_unit_test_setup_teardown(
 			given_up_files_are_used_again_but_not_a_dead_ones_last, begin, end),
 		cmocka_unit_test_setup_teardown(compaction_gets_a_file, begin, end),
