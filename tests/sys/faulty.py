@@ -80,3 +80,9 @@ def settle(h, seconds=60):
 def recoveries(h):
     """How often recovery found what."""
     return dict(collections.Counter(re.findall(r"journal=recovered how=(\w+)", h.text())))
+
+
+def sound(report, *hosts):
+    """Nothing of ours found itself in a state that it holds to be impossible."""
+    odd = [l for h in hosts for l in h.text().splitlines() if re.search(r"check failed: |Sanitizer|: runtime error: |how=\"signal (6|11)\"", l)]
+    report.ok(not odd, f"no check failed {odd[:3]}")

@@ -20,7 +20,7 @@ import time
 
 import lab
 import traffic
-from faulty import ForgetFs, mails, new_host, recoveries, settle, until
+from faulty import ForgetFs, mails, new_host, recoveries, settle, sound, until
 
 SOAK = "QUIRE_SOAK" in os.environ
 ROUNDS = 25 if SOAK else 4
@@ -141,6 +141,7 @@ def finish(report, h, disk, box, ledger):
     report.ok(settle(h), f"{disk.kind}: the queue is empty ({recoveries(h)})")
     traffic.Audit(ledger, [box]).say(report)
     report.ok(len(ledger.kept) > 100, f"{disk.kind}: {len(ledger.kept)} messages were answered yes")
+    sound(report, h)
     if report.failed:
         print(h.tail(100))
     h.stop("--now")

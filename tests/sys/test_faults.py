@@ -17,7 +17,7 @@ import time
 
 import lab
 import traffic
-from faulty import ForgetFs, mails, new_host, recoveries, settle, until
+from faulty import ForgetFs, mails, new_host, recoveries, settle, sound, until
 
 SOAK = "QUIRE_SOAK" in os.environ
 CUTS = int(os.environ.get("QUIRE_CUTS", 300 if SOAK else 30))
@@ -67,6 +67,7 @@ def forget(report, dice):
               f"({sum(c[0] for c in cuts)} sectors, {sum(c[2] for c in cuts)} changes of names)")
     audit.say(report)
     report.ok(len(audit.ledger.kept) > CUTS * 5 and not why and h.queue() == [], f"the queue is empty ({recoveries(h)})")
+    sound(report, h)
     if report.failed:
         print(h.tail(100))
     h.stop("--now")
@@ -171,6 +172,7 @@ def inject(report, dice):
     report.ok(settle(h), "the queue is empty at the end")
     traffic.Audit(ledger, [box]).say(report)
     report.ok(len(ledger.kept) > 100, f"{len(ledger.kept)} messages were answered yes")
+    sound(report, h)
     if report.failed:
         print(h.tail(100))
     h.stop("--now")
@@ -226,6 +228,7 @@ def latch(report, dice):
     report.ok(answer(h).startswith(b"452 4.3.1"), "and mail is still refused")
     os.kill(h.start_pid(), signal.SIGHUP)
     report.ok(until(lambda: answer(h).startswith(b"250"), 20, 0.2) and not h.status()["space"]["latched"], "HUP ends it")
+    sound(report, h)
     if report.failed:
         print("\n".join(l for l in h.text().splitlines() if l.startswith(("journald", "quire-start"))))
     h.stop("--now")

@@ -6,19 +6,17 @@ The journal is on a small tmpfs; what is delivered goes elsewhere.  Arguments ch
 import base64
 import collections
 import os
-import pathlib
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import lab
 import traffic
-from faulty import until
+from faulty import sound, until
 
 MB = 1000 * 1000
-SENDER = b"sender@%s"
+STORM_SECONDS = 120 if "QUIRE_SOAK" in os.environ else 12
 
 
 class FullHost:
@@ -37,7 +35,7 @@ class FullHost:
             self.h.control(key, str(value))
         self.h.control("resolvers", "127.0.0.1")
         self.h.control("relayclients", "127.0.0.0/8")
-        self.sent, self.failing = [], 0
+        self.sent, self.failing, self.bounces = [], 0, True
 
     def box(self, local):
         box = self.h.user_maildir(local)
@@ -54,11 +52,11 @@ class FullHost:
             c.close()
 
     def fill(self, dice):
-        """Until mail is refused; what the server said then.  Every tenth message has nobody who takes it."""
+        """Until mail is refused; what the server said then.  Every tenth message bounces."""
         body = base64.encodebytes(dice.randbytes(300000))
         c = traffic.SmtpClient(self.h.ip)
         for n in range(1000):
-            rcpt = b"unknown" if n % 10 == 9 else b"joe"
+            rcpt = b"unknown" if n % 10 == 9 and self.bounces else b"joe"
             number = len(self.sent) + self.failing + 1
             try:
                 c.send(lab.mark(number, b"Subject: fill\n\n" + body), b"sender@" + self.name, [rcpt + b"@" + self.name])
@@ -140,6 +138,7 @@ def deliveries(report, dice):
     again = f.fill(dice)
     report.ok(again == b"" or again.startswith(b"452 4.3.1"), f"it can be filled again: {len(f.sent)}, {again}")
     report.ok(f.h.wait_empty(60) and f.arrived() == f.sent, "and nothing is lost")
+    sound(report, f.h)
     if report.failed:
         print(f.h.tail(60))
     f.h.stop("--now")
@@ -159,12 +158,54 @@ def returns(report, dice):
     f.h.control("concurrencylocal", "10")
     f.hup()
     report.ok(f.h.wait_empty(60) and f.arrived() == f.sent, f"all is delivered ({len(f.sent)})")
+    sound(report, f.h)
     if report.failed:
         print(f.h.tail(60))
     f.h.stop()
 
 
-CASES = {"deliveries": deliveries, "returns": returns}
+def storm(report, dice):
+    """Nothing can be delivered, and every attempt writes: outcomes must not fill what is left of the disk."""
+    f = FullHost("storm.example", "127.0.0.62", concurrencylocal=20, outcomedelay=1)
+    f.box("probe")
+    f.bounces, away = False, f.joe.with_name("away")
+    f.joe.rename(away)
+    f.h.start()
+    c = lab.QmtpClient(f.h.ip)
+    for n in range(1, 2001):
+        c.post(lab.mark(n, b"small\n"), b"sender@" + f.name, [b"joe@" + f.name])
+        f.sent.append(n)
+    report.ok(all(c.answer().startswith(b"K") for _ in f.sent), "2,000 small messages are taken, and deferred")
+    c.close()
+    said = f.fill(dice)
+    report.ok(said.startswith(b"452 4.3.1"), f"then others, until the disk is full: {said}")
+    rooms, before, least = collections.Counter(), f.h.status(), 99
+    deadline = time.monotonic() + STORM_SECONDS
+    while time.monotonic() < deadline:
+        os.kill(f.h.start_pid(), signal.SIGALRM)
+        time.sleep(0.2)
+        space = f.space()
+        rooms[space["room"]] += 1
+        least = min(least, space["reserve"])
+    after = f.h.status()
+    written = after["ring"]["bytes_written"] - before["ring"]["bytes_written"]
+    report.ok(after["deferred"] - before["deferred"] > 2000, f"{after['deferred'] - before['deferred']} attempts wrote {written / MB:.0f} MB; "
+              f"room was {dict(rooms)}, at least {least} segments were in reserve")
+    report.ok(len(f.h.queue()) == len(f.sent), f"nothing is forgotten ({len(f.sent)})")
+    away.rename(f.joe)
+
+    def nudge():
+        os.kill(f.h.start_pid(), signal.SIGALRM)
+        return f.h.queue() == []
+    report.ok(until(nudge, 90, 0.5) and f.arrived() == f.sent, f"when it can be, all is delivered, once: {f.space()}")
+    report.ok(until(f.takes_mail, 30, 0.2), f"and mail is taken again: {f.space()}")
+    sound(report, f.h)
+    if report.failed:
+        print(f.h.tail(60))
+    f.h.stop("--now")
+
+
+CASES = {"deliveries": deliveries, "returns": returns, "storm": storm}
 
 
 def main():
