@@ -958,7 +958,7 @@ void space_world_run(uint64_t seed)
 		s->noise[i] = (char)rand_u64();
 	rounds = 1 + (unsigned)rand_below(5);
 	while (rounds--)
-		round_of(s, 50 + (unsigned)rand_below(rand_below(4) ? 800 : 4000));
+		round_of(s, 50 + (unsigned)rand_below(rand_below(8) ? 800 : 4000));
 	if (s->feed)
 		nobody_follows(s);
 	(void)recover(s, &end);
