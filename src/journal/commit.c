@@ -9,15 +9,18 @@
  *
  * Bytes in flight are never overwritten: what lies between the beginning of the batch in
  * flight and the end of the one that gathers is at most that batch, the unused end of a
- * segment, a head, a long manifest and the other batch; each but the head is no larger than
- * batch_blocks, and the ring holds RING_BATCHES of those.  Only where a segment ends early
+ * segment with its last block, a head, a long manifest and the other batch; each but these two
+ * blocks is no larger than batch_blocks, and the ring holds RING_BATCHES of those.  Only where a segment ends early
  * (commit_switch()) its unused end is longer: there nothing gathers until the seal is durable.
  *
  * Segments: room for a seal is reserved in every batch.  A batch that would leave less than
  * the largest batch behind it is sealed, and goes out only when the next file is prepared.
  * When the seal is durable, the rest of a long manifest is written as the new segment's first
- * batch, then its head; only then the next batch.  So a durable head speaks of durable things
- * only, and a batch has a durable head above it. */
+ * batch, then the head's copy at its end, then its head; only then the next batch.  So a durable
+ * head speaks of durable things only, and a batch has a durable head above it, and a copy.
+ *
+ * The list of segments that a head names changes between heads (commit_space.c).  With the
+ * seal it is settled: `entering` is what the next head names, `named` goes on changing. */
 #include "journal/commit_in.h"
 
 #include "core/clock.h"
