@@ -246,10 +246,13 @@ static void send_packages(struct talk_qmtp *t)
 
 void talk_qmtp_task(struct talk_qmtp *t, struct task *j)
 {
-	check(talk_qmtp_has_room(t));
+	check(t->tasks < QMTP_TASKS_MAX);
 	list_add_end(&t->waiting, &j->link);
 	t->tasks++;
-	send_packages(t);
+	if (t->over || t->closing)                /* the task before it has just ended it */
+		give_waiting_back(t, "another message could not be read.");
+	else
+		send_packages(t);
 }
 
 void talk_qmtp_more(struct talk_qmtp *t)

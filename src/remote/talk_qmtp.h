@@ -4,7 +4,8 @@
  * oldest package that lacks one.  The owner adds tasks while talk_qmtp_has_room(), offers what
  * arrives, calls talk_qmtp_more() when there is room in the outbuf or when bytes of a body have
  * come, and takes the tasks off `finished` after each call.  A finished task that is not settled
- * has sent nothing yet on a connection that had worked: it may go on a fresh one.
+ * has sent nothing yet on a connection that had worked: it may go on a fresh one.  Of several tasks
+ * given in a row one may end the talk; those behind it are finished at once.
  *
  * Servers that answer once a package instead of once a recipient exist (docs/qmail.md 9.22).
  * As long as we have not seen a host answer two recipients properly, nothing is sent behind a

@@ -203,6 +203,28 @@ static void a_lost_body_waits_for_older_answers(void **state)
 	fix_end(&f);
 }
 
+/* Tasks that waited for the connection are given one after the other; the first may end it. */
+static void a_task_behind_a_lost_body_is_given_back(void **state)
+{
+	struct fix   f;
+	struct task *a, *b;
+
+	fix_begin(&f, QMTP_UNKNOWN);
+	test_source_init(&f.src[0], SPAN("abcdef"));
+	f.src[0].piece = 3;
+	f.src[0].gone_at = 3;
+	a = f.task[0] = test_task(0, "s", r1, &f.src[0]);
+	f.n = 1;
+	talk_qmtp_task(&f.t, a);
+	assert_false(talk_qmtp_has_room(&f.t));
+	b = give(&f, "2", "s", r1);
+	assert_ptr_equal(finished(&f), a);
+	assert_ptr_equal(finished(&f), b);
+	assert_int_equal(b->result[0].outcome, OUTCOME_DEFERRED);
+	assert_true(f.t.over);
+	fix_end(&f);
+}
+
 static void what_never_left_may_go_elsewhere(void **state)
 {
 	struct fix   f;
@@ -445,6 +467,7 @@ int main(void)
 		cmocka_unit_test(nonsense_ends_the_talk),
 		cmocka_unit_test(no_answer_before_the_last_byte),
 		cmocka_unit_test(a_lost_body_waits_for_older_answers),
+		cmocka_unit_test(a_task_behind_a_lost_body_is_given_back),
 		cmocka_unit_test(what_never_left_may_go_elsewhere),
 		cmocka_unit_test(an_hour_of_answers_is_kept_short),
 		cmocka_unit_test(no_server_makes_it_lie),
