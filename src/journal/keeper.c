@@ -125,7 +125,7 @@ static void forget_unseen(struct keeper *k)
 
 struct look {
 	struct space_view view;
-	uint32_t n, past_n;
+	uint32_t n, past_n, fresh; /* fresh: HISTORY since this head, which has to be seen durable first */
 	uint64_t disk, history, quarantined;
 };
 
@@ -207,7 +207,9 @@ static void look_at_all(struct keeper *k, struct look *ret)
 		ret->quarantined += is_damaged(k, s);
 		if (named[i].state == SEGMENT_QUEUE)
 			k->view_v[ret->n++] = see(k, &named[i], s);
-		else if (!s->leaving)
+		else if (s->leaving)
+			ret->fresh++;
+		else
 			k->past_v[ret->past_n++] =
 				(struct space_past){named[i].number, named[i].closed_s};
 		ret->history += named[i].state == SEGMENT_HISTORY;
@@ -316,10 +318,23 @@ static bool everybody_knows(const struct keeper *k, const struct group *g)
 	return g->past || (k->sched && k->bodies && (g->acked & k->bodies) == k->bodies);
 }
 
-static bool becomes_history(const struct keeper *k, const struct look *l, uint64_t number,
-			    bool damaged)
+static bool may_be_kept(struct keeper *k, const struct look *l, const struct compact_victim *v)
 {
-	return space_keeps(&k->o.keep) && !l->view.disk_short && number < COLD_FIRST && !damaged;
+	return space_keeps(&k->o.keep) && !l->view.disk_short && v->number < COLD_FIRST &&
+	       !v->failed && !is_damaged(k, known_of(k, v->number));
+}
+
+/* So many of the group, the oldest of those that might be kept, are not: there is no room for more
+ * beside those that a head does not name yet.  Older ones go in their place (take_past()). */
+static uint32_t too_many(struct keeper *k, const struct group *g, const struct look *l)
+{
+	uint64_t room = k->o.keep.bytes / k->o.segment_size;
+	uint32_t n = 0;
+
+	room = room > l->fresh ? room - l->fresh : 0;
+	for (uint32_t i = 0; i < g->round.victims_n; i++)
+		n += may_be_kept(k, l, &g->round.victims[i]);
+	return n > room ? n - (uint32_t)room : 0;
 }
 
 static uint32_t wall_s(void)
@@ -339,9 +354,10 @@ static bool is_named(const struct keeper *k, const struct manifest_entry *e)
 	return false;
 }
 
-static void name_group(struct keeper *k, struct group *g, const struct look *l)
+static void name_group(struct keeper *k, struct group *g, struct look *l)
 {
 	const struct compact_round *r = &g->round;
+	uint32_t skip = g->past ? 0 : too_many(k, g, l);
 
 	for (uint32_t i = 0; i < r->output_n; i++) {
 		if (is_named(k, &r->output[i]))
@@ -355,8 +371,12 @@ static void name_group(struct keeper *k, struct group *g, const struct look *l)
 
 		if (r->victims[i].failed)
 			continue;
-		s->history = !g->past &&
-			     becomes_history(k, l, s->number, is_damaged(k, s));
+		s->history = !g->past && may_be_kept(k, l, &r->victims[i]);
+		if (s->history && skip > 0) {
+			s->history = false;
+			skip--;
+		}
+		l->fresh += s->history;
 		if (s->history) {
 			g->edits = commit_to_history(k->o.commit, s->number, wall_s());
 		} else {
@@ -412,7 +432,7 @@ static void give_back(struct keeper *k, struct group *g)
 	group_free(g);
 }
 
-static void step_groups(struct keeper *k, const struct look *l)
+static void step_groups(struct keeper *k, struct look *l)
 {
 	bool in_order = true;
 
@@ -454,11 +474,16 @@ static void take_dead(struct keeper *k, const struct look *l)
 		begin_retiring(k, group_new(k, numbers, n));
 }
 
-static void take_past(struct keeper *k, const struct look *l)
+static void take_past(struct keeper *k, struct look *l)
 {
-	uint32_t n = space_forget(k->past_v, l->past_n, &k->o.keep, k->o.segment_size,
-				  clock_wall(), l->view.disk_short);
-	uint64_t number;
+	struct space_keep keep = k->o.keep;
+	uint64_t number, fresh = l->fresh * k->o.segment_size;
+	uint32_t n;
+
+	keep.bytes = keep.bytes > fresh ? keep.bytes - fresh : 0;
+	n = space_forget(k->past_v, l->past_n, &keep, k->o.segment_size, clock_wall(),
+			 l->view.disk_short);
+	l->history -= n;
 
 	for (uint32_t i = 0; i < n; i++) {
 		struct group *g;
