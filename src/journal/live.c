@@ -250,8 +250,11 @@ static void add_bounce(struct live *l, struct entry *parent, struct entry *bounc
 {
 	struct fat *f = live_fat(l, parent);
 
-	f->bounces = live_grow(l, f->bounces, f->bounces_n * sizeof(*f->bounces),
-			       (f->bounces_n + 1) * sizeof(*f->bounces));
+	if (f->bounces_n == f->bounces_cap) {
+		f->bounces = live_grow(l, f->bounces, f->bounces_cap * sizeof(*f->bounces),
+				       (f->bounces_cap + 2) * sizeof(*f->bounces));
+		f->bounces_cap += 2;
+	}
 	f->bounces[f->bounces_n++] = bounce->id;
 	live_weigh(l, bounce, -1);
 	live_fat(l, bounce)->parent = parent->id;
@@ -485,11 +488,11 @@ static void move_item(struct live *l, struct entry *e, ref *item, ref to)
 	bool open = !e->msg;
 
 	if (open)
-		live_weigh(l, e, -1);
+		live_weigh_open(l, e, -1);
 	live_item_end(l, e, item);
 	live_item_add(l, e, to);
 	if (open)
-		live_weigh(l, e, 1);
+		live_weigh_open(l, e, 1);
 }
 
 static void move_if(struct live *l, struct entry *e, uint64_t from, ref to)
@@ -511,7 +514,7 @@ static void settled_instead(struct live *l, struct entry *e, uint64_t from, ref 
 		if (!b || !has_msg_at(b, from) || b->u.fat->parent != e->id)
 			continue;
 		live_weigh(l, b, -1);
-		b->u.fat->parent = 0;
+		live_unbind(l, f, b->id);
 		live_weigh(l, b, 1);
 		live_item_add(l, e, to);
 		return;

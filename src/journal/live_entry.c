@@ -286,9 +286,10 @@ static void weigh_bounces(struct live *l, const struct entry *e, const struct fa
 }
 
 /* An open submission is counted once in each segment that has parts of it. */
-static void weigh_open(struct live *l, const ref *v, uint32_t n, int sign)
+void live_weigh_open(struct live *l, const struct entry *e, int sign)
 {
-	uint32_t last = UINT32_MAX;
+	uint32_t n, last = UINT32_MAX;
+	const ref *v = live_items(e, &n);
 
 	for (uint32_t i = 0; i < n; i++)
 		if (ref_item(v[i]) == ITEM_PART && ref_slot(v[i]) != last) {
@@ -311,7 +312,7 @@ void live_weigh(struct live *l, struct entry *e, int sign)
 	if (e->msg)
 		weigh_msg(l, e, sign);
 	else
-		weigh_open(l, v, n, sign);
+		live_weigh_open(l, e, sign);
 	if (f)
 		weigh_bounces(l, e, f, sign);
 }
@@ -366,10 +367,43 @@ static void fat_free(struct live *l, struct fat *f)
 	for (uint32_t i = 0; i < f->stale_n; i++)
 		live_slot_unref(l, ref_slot(f->stale[i]));
 	live_release(l, f->stale, f->stale_cap * sizeof(*f->stale));
-	live_release(l, f->bounces, f->bounces_n * sizeof(*f->bounces));
+	live_release(l, f->bounces, f->bounces_cap * sizeof(*f->bounces));
 	live_release(l, f->items, f->cap * sizeof(*f->items));
 	live_release(l, f->over, f->over_words * sizeof(*f->over));
 	live_release(l, f, sizeof(*f));
+}
+
+static struct fat *fat_of(const struct live *l, uint64_t id)
+{
+	uint32_t h = live_table_find(&l->table, id);
+	const struct entry *e = h == ENTRY_NONE ? NULL : live_table_at(&l->table, h);
+
+	return e && e->flags & ENTRY_FAT ? e->u.fat : NULL;
+}
+
+/* The caller weighs. */
+void live_unbind(struct live *l, struct fat *parent, uint64_t id)
+{
+	struct fat *f = fat_of(l, id);
+	uint32_t n = 0;
+
+	if (f)
+		f->parent = 0;
+	for (uint32_t i = 0; i < parent->bounces_n; i++)
+		if (parent->bounces[i] != id)
+			parent->bounces[n++] = parent->bounces[i];
+	parent->bounces_n = n;
+}
+
+/* Neither as a parent nor as a bounce is it known any more. */
+static void unbind_all(struct live *l, struct entry *e)
+{
+	struct fat *f = e->u.fat, *parent = f->parent ? fat_of(l, f->parent) : NULL;
+
+	if (parent)
+		live_unbind(l, parent, e->id);
+	while (f->bounces_n > 0)
+		live_unbind(l, f, f->bounces[0]);
 }
 
 void live_entry_free(struct live *l, uint32_t handle)
@@ -382,7 +416,9 @@ void live_entry_free(struct live *l, uint32_t handle)
 		live_slot_unref(l, ref_slot(e->msg));
 	e->msg = 0; /* over and without MSG: nothing counts */
 	end_items(l, e, true);
-	if (e->flags & ENTRY_FAT)
+	if (e->flags & ENTRY_FAT) {
+		unbind_all(l, e);
 		fat_free(l, e->u.fat);
+	}
 	live_table_remove(&l->table, handle);
 }

@@ -31,7 +31,7 @@ struct fat {                                      /* what does not fit into an e
 	uint32_t         stale_n, stale_cap;
 	/* Of a message: whose MSGs settle failures of it.  Of a bounce: whose failures; 0: none */
 	uint64_t        *bounces, parent;
-	uint32_t         bounces_n;
+	uint32_t         bounces_n, bounces_cap;
 };
 
 struct slot {                                     /* a segment; a ref names it */
@@ -110,11 +110,15 @@ void         live_item_end(struct live *l, struct entry *e, ref *item);
 /* *n of them */
 ref         *live_items(const struct entry *e, uint32_t *ret_n);
 void         live_weigh(struct live *l, struct entry *e, int sign);
+/* Of one without MSG: only as an open submission. */
+void         live_weigh_open(struct live *l, const struct entry *e, int sign);
 /* Bytes of one record, if it counts now. */
 void         live_count_item(struct live *l, const struct entry *e, ref r, int sign);
 bool         live_settles(const struct live *l, const struct entry *e);
 /* An OVER record in this segment is needed. */
 bool         live_over_needed(const struct entry *e, uint32_t slot);
+/* What this bounce settles is known from elsewhere, or not needed. */
+void         live_unbind(struct live *l, struct fat *parent, uint64_t id);
 void         live_regime(struct live *l, struct entry *e); /* over now? */
 
 /* ---- live_defer.c ---- */
