@@ -25,6 +25,8 @@ def strange_mail(dice):
 def make(dice, name="a.example", ip="127.0.0.2"):
     host = lab.Host(name, ip)
     host.user_maildir("joe")
+    # Nothing is forgotten while the test looks at it.
+    host.control("journalkeep", "1000000000 30")
     # A Maildir that is not there: each try is deferred.
     (host.home / "alias" / ".qmail-later").write_text("./not-there/Maildir/\n")
     return host

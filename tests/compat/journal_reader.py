@@ -219,7 +219,7 @@ class Segment:
             to = at
             while to < limit and not self.begins_later(to, limit, seq):
                 to += BLOCK
-            yield from self.headless(at, to)
+            yield from self.headless(at, to, seq)
             at, chain = to, None
         return
 
@@ -234,7 +234,13 @@ class Segment:
 
     def begins_later(self, at, limit, seq):
         batch = Batch(self.block(at))
-        return batch.good and at + batch.blocks * BLOCK <= limit and (seq is None or batch.seq > seq)
+        return (batch.good and at + batch.blocks * BLOCK <= limit and (seq is None or batch.seq > seq) and
+                not self.displaced(at, limit))
+
+    def displaced(self, at, limit):
+        """Whole, but what is behind it comes before it: it does not belong here."""
+        here, behind = self.block(at), self.block(at + BLOCK) if at + BLOCK < limit else None
+        return bool(behind and behind.ours and behind.seq and (behind.seq, behind.index) <= (here.seq, here.index))
 
     def good_blocks(self, at, batch):
         """For each block of a batch its tag, or None where it is not what was written there."""
@@ -295,7 +301,7 @@ class Segment:
         if any(self.unfinished(at + i * BLOCK, i == 0, expected) for i in range(blocks)) or (blocks > 1 and not last):
             return
         self.damaged(at)
-        yield from self.headless(at, at + blocks * BLOCK)
+        yield from self.headless(at, at + blocks * BLOCK, seq)
 
     # ---- records of one batch ----
 
@@ -308,13 +314,15 @@ class Segment:
             self.damaged(at)
         yield from self.payload_records(at, blocks, 64 + batch.payload_n, batch)
 
-    def headless(self, at, to):
+    def headless(self, at, to, before):
         """Blocks of batches whose first block is lost: by the batch and the place that their tags name."""
         while at < to:
             run, seq = [], None
             while at + len(run) * BLOCK < to:
                 b = self.block(at + len(run) * BLOCK)
-                if b.ours and b.seq and (seq is None or b.seq == seq) and b.index == len(run):
+                if b.ours and (b.seq <= (before or 0) or self.displaced(at + len(run) * BLOCK, len(self.data))):
+                    run.append(None)
+                elif b.ours and b.seq and (seq is None or b.seq == seq) and b.index == len(run):
                     seq = b.seq
                     run.append(b)
                 elif b.ours:
