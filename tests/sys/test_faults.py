@@ -28,6 +28,9 @@ def power_cuts(report, dice, name, ip, cuts, *options):
     """Runs until the power goes, `cuts` times; the Audit of all of it, and the host."""
     h = new_host(name, ip)
     box, load, why = h.user_maildir("joe"), None, []
+    # Some waits for the end of it all, so that there is something to copy out of nearly dead segments.
+    late = h.user_maildir("late")
+    rounds, aside = 0, late.rename(late.with_name("aside"))
     disk = ForgetFs(h.home / "journal" / "0", "forget-" + name, *options)
     for n in range(cuts):
         disk.up(dice)
@@ -39,12 +42,22 @@ def power_cuts(report, dice, name, ip, cuts, *options):
             why.append(str(e).splitlines()[0])
             break
         if not load:
-            load = traffic.Load(dice, h, [b"joe@" + name.encode()], mails=mails(dice))
-        time.sleep(dice.uniform(0.1, 0.6))
+            load = traffic.Load(dice, h, [b"joe@" + name.encode()] * 15 + [b"late@" + name.encode()], mails=mails(dice))
+        time.sleep(dice.uniform(0.1, 0.4))
+        compacting = subprocess.Popen([lab.bin_dir() / "quire", "journal", "compact", "--home", str(h.home), "--quiet"],
+                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(dice.uniform(0, 0.3))
+        try:
+            rounds += h.status()["space"]["rounds"]
+        except (RuntimeError, ValueError):
+            pass
         disk.cut()
         time.sleep(dice.uniform(0, 0.05))   # an answer given now was a lie
         h.kill()
+        compacting.kill()
+        compacting.wait()
         disk.down()
+    aside.rename(late)
     if load:
         load.stop(0)
     if not why:
@@ -55,16 +68,17 @@ def power_cuts(report, dice, name, ip, cuts, *options):
             settle(h)
         except RuntimeError as e:
             why.append(str(e).splitlines()[0])
-    return h, disk, traffic.Audit(load.ledger if load else traffic.Ledger(), [box]), why
+    return h, disk, traffic.Audit(load.ledger if load else traffic.Ledger(), [box, late]), why, rounds
 
 
 def forget(report, dice):
-    h, disk, audit, why = power_cuts(report, dice, "forget.example", "127.0.0.30", CUTS, "delay=1000", "keep=40")
+    h, disk, audit, why, rounds = power_cuts(report, dice, "forget.example", "127.0.0.30", CUTS, "delay=1000", "keep=40")
     cuts = disk.cuts()
     hit, torn = sum(c[0] + c[2] > 0 for c in cuts), sum(c[0] > 0 and c[1] > 0 for c in cuts)
     report.ok(not why and len(cuts) == CUTS, f"{len(cuts)} power cuts, and a start after each {why}")
     report.ok(hit > CUTS / 3 and torn > 0, f"{hit} of them took something away, {torn} left a part of it "
               f"({sum(c[0] for c in cuts)} sectors, {sum(c[2] for c in cuts)} changes of names)")
+    report.ok(rounds > 0, f"live mail was copied out of nearly dead segments {rounds} times before a cut")
     audit.say(report)
     report.ok(len(audit.ledger.kept) > CUTS * 5 and not why and h.queue() == [], f"the queue is empty ({recoveries(h)})")
     sound(report, h)
@@ -77,7 +91,7 @@ def forget(report, dice):
 def lie(report, dice):
     """One in five syncs is not done: mail that was promised is gone, and this program sees it."""
     for n in range(5):
-        h, disk, audit, why = power_cuts(report, dice, f"lie{n}.example", f"127.0.0.{31 + n}", 2, "delay=1000", "lie=20")
+        h, disk, audit, why, _ = power_cuts(report, dice, f"lie{n}.example", f"127.0.0.{31 + n}", 2, "delay=1000", "lie=20")
         found = len(audit.lost) + audit.wrong
         h.kill()
         disk.down()
