@@ -54,17 +54,9 @@ struct dict dict_of(struct span bytes)
 
 struct dict dict_built_in(void)
 {
-	static char        whole[DICT_MAX];
-	static struct dict built_in;
+	struct span text = span_of(dict_text, dict_text_n);
 
-	if (!built_in.number) {
-		check(DICT_HEAD_N + dict_text_n <= sizeof(whole));
-		memcpy(whole, dict_head, DICT_HEAD_N);
-		memcpy(whole + DICT_HEAD_N, dict_text, dict_text_n);
-		built_in.bytes = span_of(whole, DICT_HEAD_N + dict_text_n);
-		built_in.number = dict_number(built_in.bytes);
-	}
-	return built_in;
+	return (struct dict){dict_number(text), text};
 }
 
 /* At most DICT_MAX + 1 bytes: one more than can be used.  -errno. */

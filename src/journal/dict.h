@@ -41,8 +41,6 @@ struct commit;
 void        dict_begin_with(struct commit *c, struct dict d);
 
 /* dict_text.c */
-#define DICT_HEAD_N 158
-extern const unsigned char dict_head[DICT_HEAD_N];
 extern const char          dict_text[];
 extern const size_t        dict_text_n;
 

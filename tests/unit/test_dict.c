@@ -41,17 +41,6 @@ static void the_built_in_one_pays(void **state)
 	assert_true(packed_n(d) * 3 < packed_n((struct dict){0}) * 2);
 }
 
-/* zstd takes its tables only where the head is whole; else it would be text like the rest. */
-static void its_head_is_zstds(void **state)
-{
-	static const unsigned char magic[4] = {0x37, 0xa4, 0x30, 0xec};
-	struct dict d = dict_built_in();
-	struct dict text = dict_of(span_from(d.bytes, DICT_HEAD_N));
-
-	assert_memory_equal(d.bytes.p, magic, 4);
-	assert_true(packed_n(d) < packed_n(text));
-}
-
 static int file_of(struct span bytes)
 {
 	int fd = memfd_create("dictionary", MFD_CLOEXEC);
@@ -348,7 +337,6 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_built_in_one_pays),
-		cmocka_unit_test(its_head_is_zstds),
 		cmocka_unit_test(what_is_no_dictionary_is_said_and_not_used),
 		cmocka_unit_test(small_segments_have_none),
 		cmocka_unit_test(every_segment_begins_with_it),
