@@ -123,6 +123,7 @@ static void look_at_admission(void *ctx)
 	bool             full = store_is_full(&j->store);
 
 	atomic_store(&j->in.ring.head->full, full);
+	atomic_store(&j->in.ring.head->latched, j->store.latched);
 	if (full && !j->closed && !timer_is_set(&j->full_look))
 		timer_set(j->o.loop, &j->full_look, FULL_LOOK_MS);
 	if (admits == j->admits && full == j->full)
