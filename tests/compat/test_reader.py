@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import shutil
+import subprocess
 
 import journal_home as home
 import journal_reader as reader
@@ -84,6 +85,8 @@ def compare_messages(report, where, sent):
     some = list(messages)[:: max(1, len(messages) // 15)]
     agree = [home.tool("cat", where, i).stdout == messages[i]["body"] for i in some]
     report.ok(all(agree), f"{len(agree)} bodies agree with cat")
+    if not sent:
+        return
     # Every body that was answered yes is there, behind what the front end wrote in front of it.
     bodies = [m["body"] for m in messages.values()]
     missing = [body for body, _, _ in sent if not any(b is not None and b.endswith(body) for b in bodies)]
@@ -134,7 +137,35 @@ def main():
     report, dice = lab.Report(), lab.seed()
     whole(report, dice)
     cut(report, dice)
+    compacted(report, dice)
     report.end()
+
+
+def compacted(report, dice):
+    """Segments given up, some kept as history, and what lived in them copied into a cold one."""
+    shutil.rmtree(lab.scratch / "a.example")
+    host = home.make(dice)
+    host.control("journalkeep", "17000000 30")
+    host.control("compactrate", "0")
+    host.start()
+    client = lab.QmtpClient(host.ip)
+    for i in range(160):
+        client.send(dice.randbytes(200000), b"joe@a.example", [b"later@a.example" if i % 20 == 0 else b"joe@a.example"])
+    client.close()
+    home.settled(host)
+    subprocess.run([str(lab.bin_dir() / "quire"), "journal", "compact", "--home", str(host.home)], stdout=subprocess.DEVNULL, timeout=120)
+    where = home.directory(host)
+    beside = home.tool("verify", where)
+    host.stop()
+    kinds = {s["kind"] for s in json.loads(home.tool("info", where, "--json").stdout)["segments"]}
+    report.ok({"cold", "history", "newest"} <= kinds, f"after compaction there are segments that are {', '.join(sorted(kinds))}")
+    stopped = home.tool("verify", where)
+    report.ok(beside.returncode == stopped.returncode == 0, f"verify finds nothing wrong, running and stopped {beside.stdout[-200:] if beside.returncode else ''}")
+    ours, damage, _ = dumped(where)
+    theirs, their_damage = read(where)
+    why = differ(ours, theirs)
+    report.ok(not damage and not their_damage and why is None and ours, f"the same {len(theirs)} records" + (f": {why}" if why else ""))
+    compare_messages(report, where, [])
 
 
 def cut(report, dice):
