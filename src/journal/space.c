@@ -7,6 +7,9 @@
 
 /* A segment's head and its copy, and what batches leave unused. */
 #define COLD_UNUSED(size) ((size) / 8)
+/* New cold segments of a round, where one would free nothing: three that are nearly half full fit into two.
+ * When the disk is short there is room for one. */
+#define OUTPUTS_MAX 3
 
 static uint64_t segments_in_use(const struct space_view *s)
 {
@@ -38,9 +41,10 @@ uint32_t space_dead(const struct space_view *s, uint64_t *ret, uint32_t max)
 	return n;
 }
 
+/* Little compared with its file: what was sealed early takes no less of the disk for that. */
 static bool may_be_copied(const struct space_view *s, const struct space_segment *g, bool now)
 {
-	return may_go(g) && !g->damaged && g->live < g->used / 2 &&
+	return may_go(g) && !g->damaged && g->live < s->segment_size / 2 &&
 	       (now || g->sealed_s >= SPACE_AGE_S);
 }
 
@@ -61,21 +65,17 @@ static int by_number(const void *a, const void *b)
 	return na < nb ? -1 : na > nb;
 }
 
-/* As many of the best as fit into what is open and one segment more. */
+/* How many of the best fit into what is open and so many segments more; 0: it would not free a
+ * segment. */
 static uint32_t choose(const struct space_view *s, const struct space_segment *const *c,
-		       uint32_t n, uint64_t *ret, uint32_t max)
+		       uint32_t n, uint32_t outputs)
 {
-	uint64_t copied = 0, fits = s->cold_room + s->segment_size - COLD_UNUSED(s->segment_size);
+	uint64_t copied = 0, each = s->segment_size - COLD_UNUSED(s->segment_size);
 	uint32_t k = 0;
 
-	while (k < n && k < max && copied + c[k]->live <= fits) {
-		copied += c[k]->live;
-		ret[k] = c[k]->number;
-		k++;
-	}
-	if (k < 1u + (copied > s->cold_room)) /* it would not free a segment */
-		return 0;
-	return k;
+	while (k < n && copied + c[k]->live <= s->cold_room + outputs * each)
+		copied += c[k++]->live;
+	return k < 1 + (copied > s->cold_room ? outputs : 0) ? 0 : k;
 }
 
 /* In order of number: parts of a message come before it. */
@@ -83,7 +83,7 @@ uint32_t space_victims(const struct space_view *s, uint64_t *ret, uint32_t max)
 {
 	const struct space_segment **c;
 	bool now = s->asked || s->disk_short || space_is_tight(s);
-	uint32_t n = 0, k;
+	uint32_t n = 0, k = 0, outputs_max = s->disk_short ? 1 : OUTPUTS_MAX;
 
 	if (max > SPACE_ROUND_MAX)
 		max = SPACE_ROUND_MAX;
@@ -92,7 +92,11 @@ uint32_t space_victims(const struct space_view *s, uint64_t *ret, uint32_t max)
 		if (may_be_copied(s, &s->v[i], now))
 			c[n++] = &s->v[i];
 	qsort(c, n, sizeof(*c), by_live);
-	k = choose(s, c, n, ret, max);
+	n = n < max ? n : max;
+	for (uint32_t outputs = 1; k == 0 && outputs <= outputs_max; outputs++)
+		k = choose(s, c, n, outputs);
+	for (uint32_t i = 0; i < k; i++)
+		ret[i] = c[i]->number;
 	qsort(ret, k, sizeof(*ret), by_number);
 	mem_free(c);
 	return k;

@@ -3,8 +3,9 @@
  * Only decisions, no I/O and no clock: keeper.c says what there is and does what is answered.
  *
  *   dead        nothing in it is live and nobody is submitting into it: it goes without a copy
- *   victims     what lives of them is little: copied together into a cold segment, then they go.
- *               Only when the round frees at least one segment more than it fills
+ *   victims     what lives of them is less than half of their files, however much of those was
+ *               used: copied together into a cold segment (or a few), then they go.  Only when
+ *               the round frees at least one segment more than it fills
  *   history     what left the queue and is kept (control/journalkeep), the oldest goes first
  *
  * Rules of age keep mail that is just being delivered from being copied: what was sealed less

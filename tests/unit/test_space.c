@@ -76,6 +76,50 @@ static void no_more_than_fits(void **state)
 	assert_int_equal(space_victims(&s, got, 8), 0);
 }
 
+/* Each start leaves one that is hardly used; all of it lives. */
+static void sealed_early_is_judged_by_its_file(void **state)
+{
+	struct space_segment v[SPACE_ROUND_MAX + 40];
+	uint32_t n = sizeof(v) / sizeof(v[0]);
+	struct space_view s;
+	uint64_t got[SPACE_ROUND_MAX];
+
+	for (uint32_t i = 0; i < n; i++) {
+		v[i] = old(i + 1, 1000);
+		v[i].used = 1000;
+	}
+	s = view_of(v, n);
+	assert_true(space_is_tight(&s));
+	assert_int_equal(space_victims(&s, got, SPACE_ROUND_MAX), SPACE_ROUND_MAX);
+	for (uint32_t i = 0; i < n; i++)
+		v[i].sealed_s = 0; /* a home that is restarted again and again has no old ones */
+	assert_int_equal(space_victims(&s, got, SPACE_ROUND_MAX), SPACE_ROUND_MAX);
+	v[0].used = v[0].live = SIZE / 2; /* that much is worth a file of its own */
+	s = view_of(v, 1);
+	s.asked = true;
+	assert_int_equal(space_victims(&s, got, SPACE_ROUND_MAX), 0);
+}
+
+/* Two of nearly a half do not fit into one, but three fit into two: the bound is kept. */
+static void nearly_half_full_ones_go_three_by_three(void **state)
+{
+	struct space_segment v[40];
+	struct space_view s;
+	uint64_t got[SPACE_ROUND_MAX];
+
+	for (uint32_t i = 0; i < 40; i++)
+		v[i] = old(i + 1, SIZE / 100 * 49);
+	s = view_of(v, 40);
+	s.asked = true;
+	assert_int_equal(space_victims(&s, got, SPACE_ROUND_MAX), 3);
+	s.disk_short = true; /* there is one to write to */
+	assert_int_equal(space_victims(&s, got, SPACE_ROUND_MAX), 0);
+	s = view_of(v, 2);
+	s.asked = true;
+	assert_int_equal(space_victims(&s, got, SPACE_ROUND_MAX), 0);
+	assert_int_equal(space_victims(&s, got, 0), 0);
+}
+
 static void young_ones_are_left_alone_until_space_needs_them(void **state)
 {
 	struct space_segment v[] = {old(1, 400000), old(2, 400000), old(3, 0)};
@@ -136,6 +180,8 @@ int main(void)
 		cmocka_unit_test(dead_ones_go_unless_somebody_needs_them),
 		cmocka_unit_test(a_round_frees_more_than_it_fills),
 		cmocka_unit_test(no_more_than_fits),
+		cmocka_unit_test(sealed_early_is_judged_by_its_file),
+		cmocka_unit_test(nearly_half_full_ones_go_three_by_three),
 		cmocka_unit_test(young_ones_are_left_alone_until_space_needs_them),
 		cmocka_unit_test(damaged_open_and_filling_ones_are_not_copied),
 		cmocka_unit_test(history_ends_by_size_and_by_age),
