@@ -20,10 +20,10 @@ asan: deps-test peers
 	@tests/run asan $(BUILD)
 soak: deps-test peers
 	@tests/run soak $(BUILD)
-# make sim SEED=n repeats one world
+# make sim SEED=n repeats one world, of the journal alone and of each guest; GUEST=name: of that one
 SEED ?= 1
 sim: $(BUILD)/sim
-	$(BUILD)/sim --seeds 1 --seed $(SEED)
+	$(BUILD)/sim --seeds 1 --seed $(SEED) $(if $(GUEST),--guest $(GUEST))
 demo: deps-demo
 	@tools/fetch-peers $(BUILD)/peers nsd
 	@$(MAKE) --no-print-directory -s -j$$(nproc) all BUILD=$(BUILD)

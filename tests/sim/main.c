@@ -2,9 +2,11 @@
  *
  *   sim [--seeds N] [--seed S] [--guest NAME]
  *
- * Runs worlds S, S+1, ..., for the journal alone ("none"), with each guest, and where
- * segments are given up ("space"), or for the one that is named.  Exits non-zero if one of them breaks a promise (its seed is said), and if
- * some kind of fault never happened: then nothing was shown. */
+ * Runs worlds S, S+1, ..., for the journal alone ("none"), with each guest ("queue"), and where
+ * segments are given up ("space"), or for the one that is named.  Exits non-zero if one of them
+ * breaks a promise, and if some kind of fault never happened in more than one world: then nothing
+ * was shown.  However a world ends the program, by a failed check or by a signal as well, the last
+ * line says which it was and how to have it again. */
 #include "queue.h"
 #include "space.h"
 #include "world.h"
@@ -91,12 +93,11 @@ static bool report_space(const struct space_counts *c)
 	return all;
 }
 
-static bool report(uint64_t seeds)
+static bool report_worlds(void)
 {
 	const struct world_counts *c = &world_counts;
 	bool all = true;
 
-	printf("sim: %" PRIu64 " worlds\n", seeds);
 	all &= happened("runs of journald", c->rounds);
 	all &= happened("records", c->records);
 	all &= happened("answers", c->acked);
@@ -115,8 +116,7 @@ static bool report(uint64_t seeds)
 	all &= happened("records read behind the ring", c->ring_missed);
 	all &= happened("fills that found no room", c->enospc);
 	all &= happened("segments sealed early", c->switches);
-	all &= report_queue(&queue_counts);
-	return all & report_space(&space_counts);
+	return all;
 }
 
 static bool is_wanted(const char *only, const char *name)
@@ -124,10 +124,71 @@ static bool is_wanted(const char *only, const char *name)
 	return !only || strcmp(only, name) == 0;
 }
 
-static void run_worlds(uint64_t first, uint64_t seeds, const struct guest *guest)
+/* Of what ran. */
+static bool report(const char *only)
 {
-	for (uint64_t s = first; s < first + seeds; s++)
-		world_run(s, guest);
+	bool all = true;
+
+	if (!only || strcmp(only, "space") != 0)
+		all &= report_worlds();
+	if (is_wanted(only, "queue"))
+		all &= report_queue(&queue_counts);
+	if (is_wanted(only, "space"))
+		all &= report_space(&space_counts);
+	return all;
+}
+
+/* ---- which world it is ---- */
+
+static struct {
+	const char *guest; /* NULL: none runs */
+	uint64_t seed;
+} running;
+
+/* Of a sanitizer, where there is one: it ends the program without asking anybody else. */
+void __sanitizer_set_death_callback(void (*say)(void)) __attribute__((weak));
+
+static void say_world(void)
+{
+	char line[128];
+	int n;
+
+	if (!running.guest)
+		return;
+	n = snprintf(line, sizeof(line), "sim: make sim GUEST=%s SEED=%" PRIu64 " repeats it\n",
+		     running.guest, running.seed);
+	running.guest = NULL;
+	(void)!write(STDERR_FILENO, line, (size_t)n);
+}
+
+static void on_signal(int number)
+{
+	say_world();
+	signal(number, SIG_DFL);
+	raise(number);
+}
+
+static void say_when_it_ends(void)
+{
+	static const int signals[] = {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTERM};
+
+	for (size_t i = 0; i < ARRAY_N(signals); i++)
+		signal(signals[i], on_signal);
+	atexit(say_world);
+	if (__sanitizer_set_death_callback)
+		__sanitizer_set_death_callback(say_world);
+}
+
+static void run_worlds(uint64_t first, uint64_t seeds, const char *name, const struct guest *guest)
+{
+	running.guest = name;
+	for (running.seed = first; running.seed < first + seeds; running.seed++) {
+		if (strcmp(name, "space") == 0)
+			space_world_run(running.seed);
+		else
+			world_run(running.seed, guest);
+	}
+	running.guest = NULL;
 }
 
 int main(int argc, char **argv)
@@ -147,14 +208,17 @@ int main(int argc, char **argv)
 			number_of(NULL);
 	}
 	log_capture(on_line, NULL);
+	say_when_it_ends();
+	printf("sim: worlds %" PRIu64 " to %" PRIu64 ", guest: %s\n", first, first + seeds - 1,
+	       only ? only : "all");
 	if (is_wanted(only, "none"))
-		run_worlds(first, seeds, NULL);
+		run_worlds(first, seeds, "none", NULL);
 	for (; *guest; guest++)
 		if (is_wanted(only, (*guest)->name))
-			run_worlds(first, seeds, *guest);
-	for (uint64_t k = first; k < first + seeds && is_wanted(only, "space"); k++)
-		space_world_run(k);
-	if (!report(seeds) && seeds > 1 && !only) {
+			run_worlds(first, seeds, (*guest)->name, *guest);
+	if (is_wanted(only, "space"))
+		run_worlds(first, seeds, "space", NULL);
+	if (!report(only) && seeds > 1) {
 		printf("sim: some fault never happened\n");
 		return 1;
 	}
