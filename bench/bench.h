@@ -11,6 +11,7 @@ int bench_inject(int argc, char **argv);
 int bench_sink(int argc, char **argv);
 int bench_journal(int argc, char **argv);
 int bench_pack(int argc, char **argv);
+int bench_sched(int argc, char **argv);
 
 /* Latencies in microseconds: a histogram of 64 powers of two in 32 steps each (3 % wide), no list. */
 #define HIST_STEPS 32

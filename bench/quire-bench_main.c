@@ -15,6 +15,7 @@ static const struct {
 	{"journal", "put mail into a journal made for it, and measure that and the disk",
 	 bench_journal},
 	{"pack", "compress mail by levels and dictionaries, and compare", bench_pack},
+	{"sched", "put a queue into the scheduler alone, and measure memory and speed", bench_sched},
 	{"sink", "take mail by SMTP and QMTP and throw it away, counted", bench_sink},
 };
 

@@ -2,8 +2,28 @@
 
 #include "core/check.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+
+/* quire-bench lies beside this program; it is one of its own, so that it can be left out of a
+ * package. */
+static int run_bench(int argc, char **argv)
+{
+	char path[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - sizeof("-bench"));
+
+	if (n < 0) {
+		perror("quire: /proc/self/exe");
+		return 111;
+	}
+	memcpy(path + n, "-bench", sizeof("-bench"));
+	argv[0] = path;
+	execv(path, argv);
+	fprintf(stderr, "quire: %s: %m\n", path);
+	return 111;
+}
 
 static const struct {
 	const char *name, *what;
@@ -16,6 +36,7 @@ static const struct {
 	{"status", "what is running, how the journal does, how much is queued", quire_status},
 	{"queue", "the messages in the queue", quire_queue},
 	{"journal", "look into the journal, check it, get mail out of it", quire_journal},
+	{"bench", "measure: the journal, the scheduler, a server (quire-bench)", run_bench},
 };
 
 static int usage(FILE *to, int code)
