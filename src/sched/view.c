@@ -1,5 +1,6 @@
 #include "sched/view.h"
 
+#include "core/clock.h"
 #include "core/pool.h"
 #include "sched/plan_parts.h"
 
@@ -113,13 +114,22 @@ static bool is_held(const struct plan *p, const struct run *r)
 	return p->lanes.channels[r->lane->channel].limit == 0;
 }
 
+/* Its destination could not be reached a short while ago: it waits for somebody to look. */
+static bool is_kept(const struct run *r)
+{
+	const struct pace *pace = r->lane->pace;
+
+	return r->state == RUN_READY && pace && pace->dead_until_us > clock_mono_us();
+}
+
 /* As postqueue's words: what is tried now or next, what waits for its time, what is held. */
 static const char *queue_name(const struct plan *p, const struct message *m)
 {
 	bool held = m->left > 0;
 
 	for (const struct run *r = m->runs; r; r = r->sibling) {
-		if (r->state == RUN_RUNNING || (r->state == RUN_READY && !is_held(p, r)))
+		if (r->state == RUN_RUNNING || 
+		    (r->state == RUN_READY && !is_held(p, r) && !is_kept(r)))
 			return "active";
 		if (r->state != RUN_OVER)
 			held = held && is_held(p, r);
@@ -176,6 +186,8 @@ static void write_run(struct view *v, struct outbuf *o, const struct run *r)
 	if (r->state == RUN_OVER)
 		return;
 	reason = reason_of(v->plan, r);
+	if (reason.n == 0 && is_kept(r))
+		reason = SPAN("its destination could not be reached a short while ago");
 	while (run_next(r, &at, &rc))
 		write_recipient(v, o, recipient_address(r, &rc, &v->plan->address), reason);
 }

@@ -234,7 +234,7 @@ class NameServer:
         conf = where / "nsd.conf"
         conf.write_text(f'server:\n  ip-address: {ip}@{port}\n  username: ""\n  chroot: ""\n  zonesdir: ""\n'
                         f'  database: ""\n  pidfile: "{where}/pid"\n  xfrdfile: "{where}/xfrd"\n  zonelistfile: "{where}/list"\n'
-                        f'  xfrdir: "{where}"\n  server-count: 1\n  hide-version: yes\nremote-control:\n  control-enable: no\n{zone_lines}')
+                        f'  xfrdir: "{where}"\n  server-count: 1\n  hide-version: yes\n  rrl-ratelimit: 0\n  rrl-whitelist-ratelimit: 0\nremote-control:\n  control-enable: no\n{zone_lines}')
         self.process = subprocess.Popen([str(PEERS / "usr/sbin/nsd"), "-d", "-c", str(conf)],
                                         stdout=subprocess.DEVNULL, stderr=open(where / "log", "w"))
         wait_port(ip, port, self.process, where / "log")

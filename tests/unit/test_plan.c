@@ -943,6 +943,31 @@ static void queue_lines_are_json(void **state)
 			     "reason\":\"try later\"}]}\n"));
 }
 
+/* What stands behind a dead destination is not tried in this moment. */
+static void mail_behind_a_dead_destination_is_deferred(void **state)
+{
+	static const struct fake_result dead[] = {{OUTCOME_DEFERRED, 2, "nobody there\n"}};
+	static char text[4096];
+	struct span all;
+
+	fake_set(&f, "destinations", ":1\n");
+	fake_plan(&f);
+	submit(64, "s@x.example", one_remote, 1);
+	submit(128, "s@x.example", one_remote, 1);
+	fake_ready(&f, 10);
+	assert_int_equal(f.deliveries_n, 1);
+	assert_true(fake_verdict(&f, &f.deliveries[0], dead, 1));
+	fake_settle(&f);
+	assert_int_equal(f.deliveries_n, 1);
+	all = span_of(text, queue_text(text, sizeof(text)));
+	assert_true(memmem(all.p, all.n, "\"active\"", 8) == NULL);
+	assert_true(memmem(all.p, all.n, "nobody there", 12) != NULL);
+	assert_true(memmem(all.p, all.n, "could not be reached a short while ago", 38) != NULL);
+	fake_advance(&f, LANE_DEAD_FIRST_S);
+	plan_tick(&f.plan);
+	assert_int_equal(f.deliveries_n, 2);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -991,6 +1016,7 @@ int main(void)
 		TEST(a_single_mail_passes_a_huge_post),
 		TEST(credit_falls_with_the_queue),
 		TEST(queue_lines_are_json),
+		TEST(mail_behind_a_dead_destination_is_deferred),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
