@@ -57,6 +57,11 @@ static inline struct link *list_first(const struct link *head)
 	return head->next == head ? NULL : head->next;
 }
 
+static inline struct link *list_last(const struct link *head)
+{
+	return head->prev == head ? NULL : head->prev;
+}
+
 #define list_each(head, l)      for (struct link *l = (head)->next; l != (head); l = l->next)
 #define list_each_safe(head, l) \
 	for (struct link *l = (head)->next, *l##_next = l->next; l != (head); \

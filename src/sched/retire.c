@@ -127,28 +127,37 @@ static bool is_named(const struct retire *r, const struct manifest_entry *v, uin
 	return false;
 }
 
+/* The other way round, the last move first. */
+static void reverse(struct msg_moved *m, size_t n)
+{
+	for (size_t i = 0; i < n - i; i++) {
+		struct msg_moved a = m[i], b = m[n - 1 - i];
+
+		m[i] = (struct msg_moved){.id = b.id, .from = b.to, .to = b.from};
+		m[n - 1 - i] = (struct msg_moved){.id = a.id, .from = a.to, .to = a.from};
+	}
+}
+
 static void take_back(struct retires *rs, struct retire *r)
 {
 	struct msg_moved *m = (struct msg_moved *)(void *)r->moved.p;
 	struct msg_retire back = {.segment = r->m.segment, .part = RETIRE_MORE};
 	struct span rest = buf_span(&r->moved);
 
-	for (size_t i = 0; i < r->moved.n / sizeof(*m); i++) {
-		uint64_t to = m[i].to;
-
-		m[i].to = m[i].from;
-		m[i].from = to;
-	}
+	reverse(m, r->moved.n / sizeof(*m));
 	correct(rs, &r->moved);
 	while (rest.n > 0)
 		rs->calls->forward(rs->ctx, &back,
 				   span_cut(&rest, sizeof(*m) * (RETIRE_PIECE / sizeof(*m))));
 }
 
+/* The newest first: what an older one moved may have been moved on by it. */
 void retires_look(struct retires *rs, const struct manifest_entry *v, uint32_t n,
 		  uint64_t segment_size)
 {
-	list_each_safe(&rs->done, l) {
+	struct link *l;
+
+	while ((l = list_last(&rs->done))) {
 		struct retire *r = owner_of(l, struct retire, link);
 
 		if (!is_named(r, v, n, segment_size))
