@@ -43,11 +43,21 @@ static uint64_t hash_folded(struct span s, uint64_t seed)
 	return seed;
 }
 
-static uint64_t hash_number(uint64_t key, uint64_t seed)
+/* Ids of messages that came one behind the other differ in bit 6 and the next ones
+ * (docs/journal.md).  Four such neighbours have four neighbouring slots, one cache line: they are
+ * asked for one behind the other, too. */
+#define NEIGHBOURS(key) ((key) >> 6 & 3)
+
+static uint64_t mix(uint64_t key, uint64_t seed)
 {
 	key = (key ^ seed) * 0x9e3779b97f4a7c15;
 	key = (key ^ (key >> 32)) * 0xd6e8feb86659fd93;
 	return key ^ (key >> 32);
+}
+
+static uint64_t hash_number(uint64_t key, uint64_t seed)
+{
+	return (mix(key >> 8 << 6 | (key & 63), seed) & ~(uint64_t)3) | NEIGHBOURS(key);
 }
 
 /* How many slots n entries want after one more was added: a power of two, at most half

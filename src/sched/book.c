@@ -61,6 +61,12 @@ static void grow(struct book *b)
 	mem_free(old.slots);
 }
 
+void book_reserve(struct book *b, size_t n)
+{
+	while (b->n + n > b->cap / 4 * 3)
+		grow(b);
+}
+
 void book_put(struct book *b, struct message *m)
 {
 	if (b->n + 1 > b->cap / 4 * 3)

@@ -22,6 +22,8 @@ void            book_fini(struct book *b);
 struct message *book_get(const struct book *b, uint64_t id);
 void            book_put(struct book *b, struct message *m);  /* its id must not be in it yet */
 void            book_remove(struct book *b, struct message *m);
+/* Room for n more: it need not grow while they come */
+void            book_reserve(struct book *b, size_t n);
 /* Iterate: *at = 0 first, NULL ends.  If what was returned is removed, *at must be counted
  * down by one: another may have taken its slot. */
 struct message *book_next(const struct book *b, size_t *at);

@@ -74,7 +74,7 @@ static void free_parts(struct loads *ls, struct load *l)
 	l->parts_n = l->parts_bytes = 0;
 }
 
-static void load_free(struct loads *ls, struct load *l)
+void load_free(struct loads *ls, struct load *l)
 {
 	list_remove(&l->link);
 	free_parts(ls, l);
@@ -150,9 +150,19 @@ void loads_forget_over(struct loads *ls)
 			map_remove(&ls->by_id, id);
 }
 
+struct load *loads_take(struct loads *ls)
+{
+	struct link *first = list_first(&ls->committed);
+
+	if (!first)
+		return NULL;
+	list_remove(first);
+	return owner_of(first, struct load, link);
+}
+
 void loads_shrink(struct loads *ls)
 {
-	check(ls->by_id.n == 0);
+	check(list_is_empty(&ls->open) && list_is_empty(&ls->committed));
 	map_fini(&ls->by_id);
 	map_init(&ls->by_id, SIZE_MAX / 64);
 }

@@ -82,6 +82,10 @@ void         loads_drop(struct loads *ls, struct load *l);            /* and its
 void         loads_over(struct loads *ls, struct load *l);
 /* Replay is done: no copies are to come */
 void         loads_forget_over(struct loads *ls);
+/* The first with MSG, in the order of their coming, out of ls; NULL: none.  Its number stays until
+ * loads_shrink() takes all of them: load_free() is what it needs then. */
+struct load *loads_take(struct loads *ls);
+void         load_free(struct loads *ls, struct load *l);
 /* There are none: gives the map's memory back */
 void         loads_shrink(struct loads *ls);
 void         loads_trim(struct loads *ls);                            /* to LOAD_PARTS_MAX */

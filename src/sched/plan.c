@@ -182,7 +182,6 @@ static void build(struct plan *p, struct load *l)
 			 NULL);
 		p->counts.lost_parts++;
 	}
-	loads_drop(&p->loads, l);
 }
 
 static void take_new(struct plan *p, struct load *l)
@@ -192,6 +191,7 @@ static void take_new(struct plan *p, struct load *l)
 	if (l->replay_of)
 		tell_replay(&p->tell, l->id, l->replay_of);
 	build(p, l);
+	loads_drop(&p->loads, l);
 }
 
 /* The load of a MSG that is new, or NULL. */
@@ -337,14 +337,19 @@ void plan_room(struct plan *p, bool dispatch)
 /* Loads without MSG are dropped: should one of them be committed yet, it is read again. */
 void plan_ready(struct plan *p)
 {
+	struct load *l;
+
 	check(!p->ready);
 	p->ready = p->changed = true;
 	p->replaying = true;
 	loads_forget_over(&p->loads);
 	while (!list_is_empty(&p->loads.open))
 		loads_drop(&p->loads, owner_of(list_first(&p->loads.open), struct load, link));
-	while (!list_is_empty(&p->loads.committed))
-		build(p, owner_of(list_first(&p->loads.committed), struct load, link));
+	book_reserve(&p->messages, p->loads.by_id.n);
+	while ((l = loads_take(&p->loads))) {
+		build(p, l);
+		load_free(&p->loads, l);
+	}
 	loads_shrink(&p->loads);
 	p->replaying = false;
 }
