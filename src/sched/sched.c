@@ -15,6 +15,7 @@
 #include "journal/reader.h"
 #include "sched/admin.h"
 #include "sched/plan.h"
+#include "sched/rebuild.h"
 #include "sched/retire.h"
 
 #include <errno.h>
@@ -67,6 +68,7 @@ struct sched {
 	struct msg_feed from;     /* what journald said of itself */
 	struct msg_credit credit; /* what it was told */
 	uint64_t begun_us, replay_ms;
+	struct rebuild rebuild;
 	unsigned open; /* peers and bells that are not gone yet */
 	bool caught_up, feed_more, done;
 };
@@ -146,6 +148,7 @@ static enum read_result do_read(void *ctx, uint64_t pos, enum rec_type type, uin
 
 static void be_ready(struct sched *s)
 {
+	rebuild_end(&s->rebuild);
 	plan_ready(&s->plan);
 	s->replay_ms = (clock_mono_us() - s->begun_us) / 1000;
 	role_ready(s->role);
@@ -207,6 +210,9 @@ static void on_feed(struct deferred *d)
 	for (unsigned n = 0; n < FEED_PASS_MAX; n++)
 		if (!feed_one(s))
 			return;
+	if (!s->plan.ready)
+		rebuild_at(&s->rebuild, s->reader, s->from.segment_size, s->from.recovered,
+			   s->plan.loads.by_id.n);
 	s->feed_more = true;
 }
 
@@ -759,6 +765,7 @@ struct sched *sched_new(struct role *r, struct loop *l)
 	s->role = r;
 	s->loop = l;
 	s->begun_us = clock_mono_us();
+	rebuild_begin(&s->rebuild, isatty(STDERR_FILENO));
 	s->disk = open_disk(l, r->files[FILE_JOURNAL_DIR]);
 	deferred_init(&s->feed, on_feed);
 	deferred_init(&s->pass, on_pass);
