@@ -3,8 +3,11 @@
 #include "journal/commit_in.h"
 
 #include "core/clock.h"
+#include "core/log.h"
 #include "core/pool.h"
 #include "core/rand.h"
+#include "journal/reader.h"
+#include "journal/walk.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -110,15 +113,81 @@ static void on_file(void *ctx, const char *name, uint64_t size)
 		add_unused(l, name);
 }
 
-/* Numbers are not used again, and neither are these files: a dead process' last write may
- * still be on its way into one. */
-static int remove_unused(struct commit *c, const struct listing *l)
-{
-	int e = 0;
+/* What a segment that was given up holds: damage is kept.  It was known to the run that gave the
+ * segment up, but that one may have ended before the file had its other name, or before
+ * that name was durable. */
+enum content { CONTENT_GOOD, CONTENT_DAMAGED, CONTENT_UNKNOWN };
 
-	for (uint32_t i = 0; i < l->n && !e; i++)
-		e = c->disk->calls->unlink(c->disk, l->unused[i]);
-	return e;
+static enum content walk_through(struct reader *r)
+{
+	struct record rec;
+
+	for (;;) {
+		switch (reader_next(r, BODIES_WHOLE, &rec)) {
+		case READ_OK: break;
+		case READ_END: return CONTENT_GOOD;
+		case READ_DAMAGE: return CONTENT_DAMAGED;
+		case READ_GONE:
+		case READ_ERROR: return CONTENT_UNKNOWN;
+		}
+	}
+}
+
+static enum content content_of(struct commit *c, uint64_t number)
+{
+	enum content got = CONTENT_UNKNOWN;
+	struct reader *r;
+	struct buf why;
+
+	if (!walk_was_used(c->disk, number, incarnation_of(c->uuid, number)))
+		return CONTENT_GOOD;
+	buf_init(&why, 512);
+	r = reader_new(c->disk, NULL, c->segment_size, c->shard);
+	reader_use_uuid(r, c->uuid);
+	if (reader_only(r, number, 0, &why) == 0)
+		got = walk_through(r);
+	reader_free(r);
+	buf_free(&why);
+	return got;
+}
+
+static int keep_damaged(struct commit *c, const char *name, uint64_t number)
+{
+	char bad[SEGMENT_NAME_MAX];
+
+	segment_name(bad, FILE_BAD, number);
+	log_note("journal", "a damaged segment is kept", "file", bad, NULL);
+	return c->disk->calls->rename(c->disk, name, bad);
+}
+
+/* Only hot ones from before the newest head were surely part of the queue. */
+static int remove_one(struct commit *c, const char *name, uint64_t newest)
+{
+	enum content content = CONTENT_GOOD;
+	enum segment_file kind;
+	uint64_t number;
+
+	if (segment_name_parse(name, &kind, &number) && number < newest)
+		content = content_of(c, number);
+	switch (content) {
+	case CONTENT_GOOD: return c->disk->calls->unlink(c->disk, name);
+	case CONTENT_DAMAGED: return keep_damaged(c, name, number);
+	case CONTENT_UNKNOWN: return 0; /* the next start looks again */
+	}
+	unreachable();
+}
+
+/* Numbers are not used again, and neither are these files: a dead process' last write may
+ * still be on its way into one.  One that can't be removed means nothing but its room. */
+static void remove_unused(struct commit *c, const struct listing *l, uint64_t newest)
+{
+	for (uint32_t i = 0; i < l->n; i++) {
+		int e = remove_one(c, l->unused[i], newest);
+
+		if (e && e != -ENOENT)
+			log_note("journal", "a file that nobody needs stays", "file",
+				 l->unused[i], "why", strerror(-e), NULL);
+	}
 }
 
 /* What is unused goes last: a seal may name it, until there is a newer head. */
@@ -136,7 +205,7 @@ static int open_first(struct commit *c, const struct journal_end *end, bool care
 	if (!e)
 		e = commit_write_first(c, end, l.highest + 1);
 	if (!e && !careful)
-		e = remove_unused(c, &l);
+		remove_unused(c, &l, end->number);
 	mem_free(l.unused);
 	return e;
 }

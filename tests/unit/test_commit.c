@@ -483,6 +483,64 @@ static void what_no_head_names_goes_at_the_next_start(void **state)
 	assert_true(is_there("seg-", 2) && is_there("idx-", 2) && is_there("bad-", 1));
 }
 
+static void spoil(uint64_t number, uint64_t off)
+{
+	char path[128], byte;
+	int fd;
+
+	path_of(path, "seg-", number);
+	fd = open(path, O_RDWR);
+	assert_int_equal(pread(fd, &byte, 1, (off_t)off), 1);
+	byte ^= 1;
+	assert_int_equal(pwrite(fd, &byte, 1, (off_t)off), 1);
+	close(fd);
+}
+
+/* The head that names it no more is durable, its new name is not. */
+static void a_damaged_one_is_kept_though_its_run_ended_early(void **state)
+{
+	uint64_t at;
+
+	home_open(&home);
+	at = fill_segments();
+	(void)commit_drop(home.commit, 1);
+	(void)commit_drop(home.commit, 2);
+	commit_switch(home.commit);
+	until_entered(at + 1);
+	spoil(2, BLOCK_SIZE + 200);
+	home_close(&home);
+	assert_int_equal(home_open(&home), RECOVERED_CLEAN);
+	assert_false(is_there("seg-", 1) || is_there("seg-", 2));
+	assert_true(is_there("bad-", 2));
+	assert_false(is_there("bad-", 1));
+}
+
+static int no_unlink(struct disk *d, const char *name)
+{
+	return strncmp(name, "seg-", 4) == 0 ? -EIO : real->unlink(d, name);
+}
+
+static void a_file_that_cant_be_removed_stops_no_start(void **state)
+{
+	struct disk_calls calls;
+
+	home_open(&home);
+	(void)fill_segments();
+	home_close(&home);
+	make_file("seg-", COLD_FIRST + 7);
+	real = home.disk->calls;
+	calls = *real;
+	calls.unlink = no_unlink;
+	home.disk->calls = &calls;
+	assert_int_equal(home_open(&home), RECOVERED_CLEAN);
+	assert_non_null(home.commit);
+	assert_true(is_there("seg-", COLD_FIRST + 7));
+	home_close(&home);
+	home.disk->calls = real;
+	home_open(&home);
+	assert_false(is_there("seg-", COLD_FIRST + 7));
+}
+
 static void a_missing_segment_is_known_as_lost(void **state)
 {
 	char from[128], to[128];
@@ -643,6 +701,10 @@ static int run(enum loop_kind k)
 		cmocka_unit_test_setup_teardown(a_long_manifest_takes_edits_at_its_ends, begin,
 						end),
 		cmocka_unit_test_setup_teardown(what_no_head_names_goes_at_the_next_start,
+						begin, end),
+		cmocka_unit_test_setup_teardown(a_damaged_one_is_kept_though_its_run_ended_early,
+						begin, end),
+		cmocka_unit_test_setup_teardown(a_file_that_cant_be_removed_stops_no_start,
 						begin, end),
 		cmocka_unit_test_setup_teardown(a_missing_segment_is_known_as_lost, begin, end),
 		cmocka_unit_test_setup_teardown(
