@@ -21,7 +21,11 @@
 
 #define CHUNK_MAX  (1024 * 1024) /* read at a time; less of small segments */
 #define DICTS_MAX  8             /* that the victims' frames use */
-#define PLACES_MAX (1u << 20)    /* messages of one round whose parts were copied */
+#define PLACES_MAX (1u << 20)    /* messages of one round whose parts were copied; more end it */
+/* A round ends behind a victim, so there may be as many more as one of the largest segments holds, in
+ * records of the smallest size. */
+#define PLACES_CAP (PLACES_MAX + SEGMENT_SIZE_MAX / 40)
+#define MOVED_CAP  ((COMPACT_MOVED_MAX + PLACES_CAP + SEGMENT_SIZE_MAX / 64) * sizeof(struct msg_moved))
 #define BYTES_MAX  (2 * (CHUNK_MAX + 2 * REC_MAX)) /* settled ranges come on top */
 /* Colds that may be begun while one hot segment is written: their numbers are made of its
  * number, so that none is ever used twice. */
@@ -402,6 +406,7 @@ static void on_file(void *ctx, struct disk_file *file)
 		return;
 	}
 	if (!file) {
+		c->cold_last--; /* not used: a full disk must not use them up */
 		give_up(c);
 		return;
 	}
@@ -682,7 +687,7 @@ struct compact *compact_new(const struct compact_options *o)
 	c->rate = COMPACT_RATE;
 	cold_init(&c->cold, o->disk, o->segment_size, commit_uuid(o->commit),
 		  commit_epoch(o->commit), o->shard);
-	map_init(&c->places, 2 * PLACES_MAX);
+	map_init(&c->places, PLACES_CAP);
 	buf_init(&c->chunk.bytes, BYTES_MAX);
 	errand_init(&c->read, run_read, on_read);
 	errand_init(&c->write, run_write, on_write);
@@ -702,7 +707,7 @@ void compact_begin(struct compact *c, struct compact_round *r)
 	c->round = r;
 	c->victim = 0;
 	c->written_before = c->cold.written;
-	buf_init(&r->moved, COMPACT_MOVED_MAX * sizeof(struct msg_moved) * 2);
+	buf_init(&r->moved, MOVED_CAP);
 	give_read(c);
 }
 

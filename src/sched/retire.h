@@ -15,7 +15,8 @@
 #include "core/list.h"
 #include "journal/format.h"
 
-#define RETIRES_MAX ((size_t)1 << 30)             /* bytes of moves; a round has 24 MiB at most */
+/* Bytes of a round's moves: some 24 MiB, and of the largest segments what a whole one adds. */
+#define RETIRES_MAX ((size_t)2 << 30)
 #define RETIRE_PIECE (240 * 1024)                  /* in one frame */
 
 struct retires_calls {
