@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""quire-bench journal and pack: they run, clean up, and what they count fits together.  No speed is judged here."""
+"""quire-bench journal, pack and sched: they run, clean up, and what they count fits together.  No speed is judged here."""
 import json
 import os
 import subprocess
@@ -39,6 +39,20 @@ def main():
     report.ok(done.returncode == 0 and len(ratio) == 10, f"pack: levels by dictionaries {done.stderr[-200:]}")
     report.ok(all(ratio["built-in", l] > ratio["none", l] > 1 for l in (-5, -3, -1, 1, 3)),
               f"the built-in dictionary pays at every level: {ratio}")
+
+    done = bench("sched", "--recipients", "20000", "--domains", "1000", "--json")
+    rows = {r["case"]: r for r in map(json.loads, done.stdout.splitlines())}
+    report.ok(done.returncode == 0 and list(rows) == ["list", "single", "mixed"], f"sched: a row for each case {done.stderr[-200:]}")
+    report.ok([rows[c]["messages"] for c in ("list", "single")] == [1, 20000] and all(abs(r["recipients"] - 20000) < 20 for r in rows.values()),
+              "sched: as many messages and recipients as were asked for")
+    # A line for the start and the end of each try, two tries each; and one for the end of each message.
+    report.ok(all(r["log_lines"] >= 4 * r["recipients"] + r["messages"] for r in rows.values()), "sched: every recipient was tried twice")
+    # Far above what it should be: only memory that is lost, or never measured, is found here.
+    sizes = [r[k] for r in rows.values() for k in ("fresh_bytes", "deferred_bytes", "rebuilt_bytes")]
+    report.ok(not any(sizes) or min(sizes[:2]) > 10 and max(sizes) < 2000, f"sched: bytes for a recipient (none without jemalloc): {sizes}")
+    report.ok(bench("sched", "--case", "none").returncode == 100, "sched: a case that there is not")
+    done = subprocess.run([str(lab.BUILD / "bin" / "quire"), "bench", "sched", "--case", "list", "--recipients", "1000"], capture_output=True, text=True, timeout=300)
+    report.ok(done.returncode == 0 and done.stdout.splitlines()[1].split()[:3] == ["list", "1", "1000"], f"quire bench hands its arguments on {done.stderr}")
     report.end()
 
 
