@@ -1,5 +1,9 @@
 /* Recipients are rewritten here, once, and sorted by destination.  Among the recipients of a
- * destination those with the same retry state share a run, as they did before a restart. */
+ * destination those with the same retry state share a run, as they did before a restart.
+ *
+ * A MSG whose RCPT part can't be read any more is of a message that is damaged in the journal.
+ * Its other recipients get it; those of the part, whose addresses nobody knows, fail, and the
+ * administrator is told. */
 #include "sched/plan_parts.h"
 
 #include "core/log.h"
@@ -36,29 +40,36 @@ struct intake {
 	struct arena texts; /* addresses that rewriting made */
 };
 
+/* What looks damaged is looked at twice. */
+static void read_part(struct plan *p, struct load *l, uint64_t pos, uint32_t number)
+{
+	struct record r;
+
+	for (unsigned look = 0; look < 2; look++)
+		if (p->world->read(p->world->ctx, pos, REC_RCPT, l->id, number, &r) == READ_OK) {
+			load_part(&p->loads, l, &r);
+			return;
+		}
+}
+
 /* Parts that were dropped, or that came in a batch before the plan looked, are where the
- * MSG's hints say.  Parts that are nowhere: the batch was never acknowledged (docs/journal.md).
- */
-static bool read_missing(struct plan *p, struct load *l)
+ * MSG's hints say.  Those that are not there either are lost. */
+static void read_missing(struct plan *p, struct load *l)
 {
 	struct record r;
 	struct msg_view v;
 	uint64_t *at;
-	bool ok;
 
 	if (p->world->read(p->world->ctx, l->pos, REC_MSG, l->id, 0, &r) != READ_OK)
-		return false;
+		return;
 	if (!msg_view(&r.head, r.body, &v))
-		return false;
+		return;
 	at = mem_new((l->rcpt_parts + 1) * sizeof(*at));
 	for (uint32_t i = 0; i < l->rcpt_parts; i++)
 		at[i] = msg_position(&v, v.m->body_parts + i);
 	for (uint32_t i = 0; i < l->rcpt_parts; i++)
-		if (p->world->read(p->world->ctx, at[i], REC_RCPT, l->id, i, &r) == READ_OK)
-			load_part(&p->loads, l, &r);
-	ok = load_is_whole(l);
+		read_part(p, l, at[i], i);
 	mem_free(at);
-	return ok;
 }
 
 static uint32_t count_numbers(const struct load *l, uint64_t *ret_all)
@@ -213,15 +224,80 @@ static void take_texts(struct plan *p, struct message *m, const struct load *l)
 		check(buf_add(&m->more->texts, buf_span(&l->states->texts)));
 }
 
-bool intake_build(struct plan *p, struct load *l)
+/* ---- recipients that are lost */
+
+#define LOST_RANGES 64 /* of one outcome */
+struct lost {
+	struct msg_range ranges[LOST_RANGES];
+	uint16_t n;
+};
+
+static void owe_lost(struct intake *in, struct lost *lost)
+{
+	struct result o = {.outcome = OUTCOME_FAILED,
+			   .ranges = lost->ranges,
+			   .ranges_n = lost->n,
+			   .text = SPAN(DAMAGED_TEXT)};
+
+	if (lost->n > 0)
+		outcome_owe(in->plan, in->message, &o);
+	lost->n = 0;
+}
+
+/* What failed before the last restart is durable already. */
+static void lose(struct intake *in, struct lost *lost, uint32_t number)
+{
+	struct load_states *s = in->load->states;
+	struct msg_range *last = lost->n > 0 ? &lost->ranges[lost->n - 1] : NULL;
+
+	if (s && bits_has(&s->over, number))
+		return;
+	message_failed(in->plan, in->message, number, SPAN(LOST_ADDRESS));
+	if (s && bits_has(&s->failed, number))
+		return;
+	in->plan->counts.failed++;
+	if (last && last->last + 1 == number) {
+		last->last++;
+		return;
+	}
+	if (lost->n == LOST_RANGES)
+		owe_lost(in, lost);
+	lost->ranges[lost->n++] = (struct msg_range){number, number};
+}
+
+/* Theirs are the first numbers that no part has. */
+static void take_lost(struct intake *in, uint64_t here)
+{
+	const struct load *l = in->load;
+	uint64_t left = l->rcpts > here ? l->rcpts - here : 0;
+	struct lost lost = {.n = 0};
+	struct bits have = {0};
+
+	in->message->lost = 1;
+	in->plan->counts.lost_parts += l->rcpt_parts - l->parts_n;
+	tell_damage(&in->plan->tell, l->id, "recipients damaged in the journal");
+	for (const struct load_part *part = l->parts; part; part = part->next)
+		for (uint32_t i = 0; i < part->count; i++)
+			bits_set(&have, part->first + i);
+	for (uint32_t number = 0; left > 0 && number < LOAD_NUMBERS_MAX; number++) {
+		if (bits_has(&have, number))
+			continue;
+		lose(in, &lost, number);
+		left--;
+	}
+	owe_lost(in, &lost);
+	bits_fini(&have);
+}
+
+void intake_build(struct plan *p, struct load *l)
 {
 	struct entry few[FEW];
 	struct intake in = {.plan = p, .load = l, .entries = few};
 	uint64_t all;
 	uint32_t numbers;
 
-	if (!load_is_whole(l) && !read_missing(p, l))
-		return false;
+	if (!load_is_whole(l))
+		read_missing(p, l);
 	numbers = count_numbers(l, &all);
 	if (all > FEW)
 		in.entries = mem_new(all * sizeof(*in.entries));
@@ -231,11 +307,12 @@ bool intake_build(struct plan *p, struct load *l)
 	for (const struct load_part *part = l->parts; part; part = part->next)
 		take_part(&in, part);
 	add_runs(&in);
+	if (!load_is_whole(l))
+		take_lost(&in, all);
 	take_texts(p, in.message, l);
 	arena_fini(&in.texts);
 	mem_free(in.tried);
 	if (in.entries != few)
 		mem_free(in.entries);
 	message_check_end(p, in.message);
-	return true;
 }

@@ -11,6 +11,7 @@
 #include "mail/bounce.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -80,17 +81,30 @@ static bool is_full(const struct picks *ps, const struct buf *text)
 	return text->n > NOTICE_TEXT_END || ps->told >= NOTICE_RCPTS_MAX;
 }
 
+/* Those that are lost have no names: once a text is enough. */
+static bool tell_one(struct plan *p, const struct pick *pick, struct span text, bool *lost,
+		     struct buf *b)
+{
+	bool is_lost = span_eq(pick->addr, SPAN(LOST_ADDRESS));
+
+	if (!is_lost || !*lost)
+		check(bounce_paragraph(b, rewriter_strip(p->rewriter, pick->addr), text));
+	*lost = *lost || is_lost;
+	return is_lost;
+}
+
 /* Recipients first .. last failed with this text. */
 static void tell_range(struct plan *p, struct picks *ps, struct msg_range range,
 		       struct span text, struct buf *b)
 {
+	bool lost = false;
+
 	for (uint32_t i = first_from(ps, range.first);
 	     i < ps->n && ps->v[i].number <= range.last; i++) {
 		if (ps->v[i].told || is_full(ps, b))
 			continue;
-		check(bounce_paragraph(b, rewriter_strip(p->rewriter, ps->v[i].addr), text));
+		ps->told += !tell_one(p, &ps->v[i], text, &lost, b);
 		ps->v[i].told = true;
-		ps->told++;
 	}
 }
 
@@ -184,7 +198,7 @@ static bool is_damaged(struct plan *p, const struct message *m)
 	struct record r;
 	struct state_view v;
 
-	if (m->damage == DAMAGE_SURE)
+	if (m->damage == DAMAGE_SURE || m->lost)
 		return true;
 	if (m->more->texts.n < sizeof(at))
 		return false;
@@ -204,6 +218,18 @@ static void to_administrator(struct plan *p, struct bounce *bo, struct span *fro
 	bo->dbl = false; /* it says what happened in the words of an ordinary one */
 }
 
+/* There is no copy by which it could be known. */
+static bool tell_what(struct buf *b, const struct message *m)
+{
+	char id[24];
+
+	snprintf(id, sizeof(id), "%" PRIu64, m->id);
+	return buf_add(b, SPAN("It is message ")) && buf_add(b, span_str(id)) &&
+	       buf_add(b, SPAN(" from <")) && buf_add(b, message_sender(m)) &&
+	       buf_add(b, SPAN(">, who was not told.\n\"quire journal verify\" says what is "
+			       "damaged.\n\n"));
+}
+
 static void send_notice(struct plan *p, struct message *m, uint32_t body, struct bounce *bo,
 			struct span from_sender)
 {
@@ -218,6 +244,7 @@ static void send_notice(struct plan *p, struct message *m, uint32_t body, struct
 	buf_init(&tail, NOTICE_TAIL_MAX);
 	pick_all(m->more, &ps);
 	check(bounce_head(&text, bo));
+	check(!msg.bare || tell_what(&text, m));
 	tell_all(p, m, &ps, &text);
 	check(msg.bare || bounce_tail(&text, bo));
 	check(buf_add(&tail, from_sender) && buf_add(&tail, bo->to));

@@ -172,25 +172,13 @@ static void settle(struct plan *p, const struct msg_view *v)
 	message_check_end(p, m); /* v is not to be used any more */
 }
 
-static void build(struct plan *p, struct load *l)
-{
-	if (!intake_build(p, l)) {
-		char id[24];
-
-		snprintf(id, sizeof(id), "%" PRIu64, l->id);
-		log_note("msg", id, "odd", "recipients missing, taken as never submitted",
-			 NULL);
-		p->counts.lost_parts++;
-	}
-}
-
 static void take_new(struct plan *p, struct load *l)
 {
 	tell_new(&p->tell, &(struct tell_info){l->id, l->size, span_of(l->sender, l->sender_n),
 						 l->pid, l->uid});
 	if (l->replay_of)
 		tell_replay(&p->tell, l->id, l->replay_of);
-	build(p, l);
+	intake_build(p, l);
 	loads_drop(&p->loads, l);
 }
 
@@ -347,7 +335,7 @@ void plan_ready(struct plan *p)
 		loads_drop(&p->loads, owner_of(list_first(&p->loads.open), struct load, link));
 	book_reserve(&p->messages, p->loads.by_id.n);
 	while ((l = loads_take(&p->loads))) {
-		build(p, l);
+		intake_build(p, l);
 		load_free(&p->loads, l);
 	}
 	loads_shrink(&p->loads);

@@ -93,7 +93,8 @@ struct failed_head { uint32_t number; uint16_t n; uint8_t settled, pad; };
 struct message {
 	uint64_t     id, pos;                     /* where its MSG is */
 	/* damage: how surely its body is lost; DAMAGE_SURE: its recipients fail */
-	uint64_t     size : 44, damage : 2, huge : 1, verp : 1, sender_n : 16;
+	/* lost: some of its recipients are (intake.c) */
+	uint64_t     size : 43, lost : 1, damage : 2, huge : 1, verp : 1, sender_n : 16;
 	struct run  *runs;                        /* those that are OVER too, until swept */
 	struct more *more;                        /* NULL: none of it */
 	uint32_t     birth;                       /* seconds, wall */

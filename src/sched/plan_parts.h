@@ -30,8 +30,8 @@ void            message_settle(struct plan *p, struct message *m, struct msg_ran
 /* Ends it, or makes its bounce, if nothing is left to wait for.  It may be gone afterwards. */
 void            message_check_end(struct plan *p, struct message *m);
 
-/* intake.c: ready and waiting runs of a committed load; false: parts are missing for good. */
-bool intake_build(struct plan *p, struct load *l) must_use;
+/* intake.c: ready and waiting runs of a committed load; recipients whose part is lost fail. */
+void intake_build(struct plan *p, struct load *l);
 
 /* dispatch.c */
 void     dispatch(struct plan *p);
@@ -68,6 +68,8 @@ bool outcome_seen(struct plan *p, const struct record *r, const struct state_vie
 /* What is said of recipients whose message can't be read; the notice goes to the administrator,
  * as the sender can do nothing about it. */
 #define DAMAGED_TEXT "This message was damaged in the journal and can't be delivered. (#5.3.0)\n"
+/* Stands for the address of a recipient whose part is damaged. */
+#define LOST_ADDRESS "(lost)"
 
 /* notice.c */
 /* All that failed and fits; or settles it at once */

@@ -140,8 +140,12 @@ static enum read_result do_read(void *ctx, uint64_t pos, enum rec_type type, uin
 				uint32_t number, struct record *ret)
 {
 	struct sched *s = ctx;
+	enum read_result got = reader_at(s->reader, pos, type, id, number, ret);
 
-	return reader_at(s->reader, pos, type, id, number, ret);
+	/* It may be well again in a moment: no recipient fails for that. */
+	if (got == READ_ERROR && type == REC_RCPT)
+		die(111, "the journal can't be read");
+	return got;
 }
 
 /* ---- the feed */

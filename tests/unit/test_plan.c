@@ -811,20 +811,6 @@ static void parts_without_a_message_are_forgotten(void **state)
 	assert_int_equal(f.deliveries_n, 1);
 }
 
-static void a_message_whose_parts_are_nowhere_is_absent(void **state)
-{
-	fake_plan(&f);
-	submit(64, "s@x.example", one_remote, 1);
-	f.recs[0] = f.recs[1];
-	f.recs[0].head.id = 128;
-	f.recs[0].pos = 1;
-	f.fed = 1;
-	fake_ready(&f, 10);
-	assert_int_equal(f.deliveries_n, 0);
-	assert_int_equal(f.plan.messages.n, 0);
-	assert_int_equal(f.plan.counts.lost_parts, 1);
-}
-
 static void copies_change_nothing(void **state)
 {
 	fake_plan(&f);
@@ -1009,7 +995,6 @@ int main(void)
 		TEST(outcomes_that_were_lost_are_sent_again),
 		TEST(any_order_of_replay_gives_the_same_queue),
 		TEST(parts_without_a_message_are_forgotten),
-		TEST(a_message_whose_parts_are_nowhere_is_absent),
 		TEST(copies_change_nothing),
 		TEST(a_mad_agent_is_refused),
 		TEST(what_is_not_said_is_a_deferral),

@@ -212,6 +212,64 @@ static void a_lost_text_loses_no_notice(void **state)
 	assert_true(memmem(text.p, text.n, "<u0@one.example>:\n", 18) != NULL);
 }
 
+/* Of 17 recipients the second part of 7 is damaged. */
+static void recipients_whose_part_is_lost_fail_and_the_administrator_is_told(void **state)
+{
+	struct fake_msg m = {.id = 64, .sender = "s@x.example", .domain = "y.example", .rcpts_n = 17};
+	const struct fake_bounce *b = &f.bounces[0];
+	struct span text;
+	const char *at;
+
+	fake_plan(&f);
+	fake_submit(&f, &m);
+	f.recs[1] = f.recs[0]; /* a copy of the first in its place */
+	fake_ready(&f, 10);
+	assert_int_equal(f.plan.counts.lost_parts, 1);
+	assert_logged(&f, "msg 64: recipients damaged in the journal\n");
+	assert_int_equal(f.deliveries_n, 1);
+	assert_int_equal(f.deliveries[0].d.rcpts, 10);
+	fake_settle(&f);
+	assert_int_equal(f.bounces_n, 0);
+	fake_restart(&f, 10, true); /* their failure is not written twice */
+	plan_tick(&f.plan);
+	assert_int_equal(f.outcomes.n, 0);
+	assert_int_equal(f.deliveries[0].d.rcpts, 10);
+	fake_answer_all(&f, OUTCOME_DELIVERED, "");
+	fake_settle(&f);
+	assert_int_equal(f.bounces_n, 1);
+	assert_span(fake_bounce_to(b), "postmaster@here.example");
+	assert_int_equal(b->b.bare, 1);
+	assert_int_equal(b->b.settles_n, 1);
+	text = fake_bounce_text(b);
+	assert_true(memmem(text.p, text.n, "message 64 from <s@x.example>", 29) != NULL);
+	at = memmem(text.p, text.n, "<(lost)>:\nThis message was damaged", 34);
+	assert_non_null(at);
+	text = span_from(text, (size_t)(at - text.p));
+	assert_null(memmem(text.p + 8, text.n - 8, "(lost)", 6)); /* one for all */
+	fake_bounce_done(&f, 0, 128);
+	assert_true(fake_logged(&f, "end msg 64\n"));
+	assert_int_equal(f.plan.messages.n, 1); /* the notice */
+}
+
+static void a_message_without_any_recipient_left_is_told_too(void **state)
+{
+	fake_plan(&f);
+	fake_submit(&f, &(struct fake_msg){.id = 64,
+					   .sender = "s@x.example",
+					   .domain = "y.example",
+					   .rcpts_n = 1});
+	f.recs[0] = f.recs[1];
+	f.recs[0].head.id = 128;
+	f.recs[0].pos = 1;
+	f.fed = 1;
+	fake_ready(&f, 10);
+	assert_int_equal(f.deliveries_n, 0);
+	assert_int_equal(f.plan.counts.lost_parts, 1);
+	fake_settle(&f);
+	assert_int_equal(f.bounces_n, 1);
+	assert_span(fake_bounce_to(&f.bounces[0]), "postmaster@here.example");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -224,6 +282,8 @@ int main(void)
 		TEST(news_of_the_site_reach_its_lane),
 		TEST(many_failures_make_several_notices),
 		TEST(a_lost_text_loses_no_notice),
+		TEST(recipients_whose_part_is_lost_fail_and_the_administrator_is_told),
+		TEST(a_message_without_any_recipient_left_is_told_too),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
