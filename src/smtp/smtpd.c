@@ -187,6 +187,17 @@ static bool is_worth_a_line(const struct reply *r)
 	       r != &reply_not_now && r != &reply_disk_full && r != &reply_going_down;
 }
 
+/* A stranger's words go to the log without their spaces: programs that read it look for " from <"
+ * and " to local " anywhere in a line, and would count mail that never was. */
+static void quote_stranger(char *to, size_t room, struct span words)
+{
+	size_t n = words.n < room ? words.n : room - 1;
+
+	for (size_t i = 0; i < n; i++)
+		to[i] = (char)(words.p[i] == ' ' || words.p[i] == '\0' ? '_' : words.p[i]);
+	to[n] = '\0';
+}
+
 static void on_refused(struct smtp *s, const struct reply *why, struct span about)
 {
 	char ip[IP_TEXT_MAX], code[16], line[160];
@@ -194,9 +205,7 @@ static void on_refused(struct smtp *s, const struct reply *why, struct span abou
 	if (!is_worth_a_line(why))
 		return;
 	snprintf(code, sizeof(code), "%u", why->code);
-	snprintf(line, sizeof(line), "%.*s",
-		 (int)(about.n < sizeof(line) ? about.n : sizeof(line) - 1),
-		 about.n ? about.p : "");
+	quote_stranger(line, sizeof(line), about);
 	log_note("peer", ip_text(&s->peer.ip, ip), "refused", code, "why", why->text, "about",
 		 line, NULL);
 }
