@@ -88,12 +88,30 @@ static void all_can_be_removed_on_the_way(void **state)
 	book_fini(&b);
 }
 
+static void a_reserved_book_does_not_grow(void **state)
+{
+	struct book b;
+	size_t cap;
+
+	book_init(&b);
+	book_put(&b, all[0]);
+	book_reserve(&b, MESSAGES - 1);
+	cap = b.cap;
+	for (unsigned i = 1; i < MESSAGES; i++)
+		book_put(&b, all[i]);
+	assert_int_equal(b.cap, cap);
+	for (unsigned i = 0; i < MESSAGES; i++)
+		assert_ptr_equal(book_get(&b, all[i]->id), all[i]);
+	book_fini(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_empty_book_has_nothing),
 		cmocka_unit_test(random_puts_and_removes),
 		cmocka_unit_test(all_can_be_removed_on_the_way),
+		cmocka_unit_test(a_reserved_book_does_not_grow),
 	};
 
 	return cmocka_run_group_tests(tests, make_messages, free_messages);
