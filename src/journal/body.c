@@ -452,7 +452,7 @@ static void on_retire(struct wire *w, struct wire_in *in)
 		follow_all(b, in->tail);
 	if (m->part != RETIRE_LAST)
 		return;
-	fetch_forget(&b->fetch, m->segment);
+	fetch_forget(&b->fetch);
 	client_say(b->client, MSG_RETIRED, &done, sizeof(done));
 }
 

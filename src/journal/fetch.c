@@ -41,10 +41,10 @@ bool fetch_is_ready(const struct fetch *f)
 	return f->reader != NULL;
 }
 
-void fetch_forget(struct fetch *f, uint64_t segment)
+void fetch_forget(struct fetch *f)
 {
 	if (f->reader)
-		reader_forget(f->reader, segment);
+		reader_forget(f->reader);
 }
 
 void fetch_feed(struct fetch *f, const struct msg_feed *m, int ring_fd)

@@ -23,8 +23,8 @@ void fetch_fini(struct fetch *f);
 /* ring_fd is closed.  The ring of an earlier feed is forgotten; dies where there is no other. */
 void fetch_feed(struct fetch *f, const struct msg_feed *m, int ring_fd);
 bool fetch_is_ready(const struct fetch *f);
-/* Nothing is read in this segment any more: a file that is removed must give its space back. */
-void fetch_forget(struct fetch *f, uint64_t segment);
+/* Segments are given up: their files are not kept open. */
+void fetch_forget(struct fetch *f);
 
 struct located {                                  /* where a message's body lies */
 	uint64_t  id, pos, size;

@@ -117,9 +117,7 @@ void reader_free(struct reader *r)
 	if (!r)
 		return;
 	let_go(r);
-	for (unsigned i = 0; i < READER_FILES; i++)
-		if (r->files[i].number)
-			r->disk->calls->close(r->disk, r->files[i].file);
+	reader_forget(r);
 	window_fini(&r->window);
 	mem_free(r->look_raw);
 	mem_free(r->v);

@@ -46,8 +46,9 @@ uint64_t         reader_pos(const struct reader *r);
 enum read_result reader_at(struct reader *r, uint64_t pos, enum rec_type type, uint64_t id,
 		uint32_t number, struct record *ret);
 
-/* Its file is not kept open for look-ups any more: the segment was given up. */
-void             reader_forget(struct reader *r, uint64_t number);
+/* No file is kept open for look-ups any more, as segments are given up: one that is removed must give
+ * its space back. */
+void             reader_forget(struct reader *r);
 
 /* For tools: walk what is HISTORY, too.  Before reader_open(). */
 void             reader_with_history(struct reader *r);

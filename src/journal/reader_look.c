@@ -14,6 +14,14 @@
 #define DICT_TRIES  64
 #define LOOK_MAX   ((blocks_for(sizeof(struct rec_head) + REC_MAX) + 1) * BLOCK_SIZE)
 
+static void forget_file(struct reader *r, struct open_file *o)
+{
+	if (!o->number)
+		return;
+	r->disk->calls->close(r->disk, o->file);
+	o->number = 0;
+}
+
 /* A slot is taken over by the next one that needs it. */
 static int file_for(struct reader *r, uint64_t number, struct disk_file **ret)
 {
@@ -24,7 +32,7 @@ static int file_for(struct reader *r, uint64_t number, struct disk_file **ret)
 	if (*ret)
 		return 0;
 	if (o->number != number) {
-		reader_forget(r, o->number);
+		forget_file(r, o);
 		e = walk_open(r->disk, number, &o->file);
 		if (e)
 			return e;
@@ -34,14 +42,10 @@ static int file_for(struct reader *r, uint64_t number, struct disk_file **ret)
 	return 0;
 }
 
-void reader_forget(struct reader *r, uint64_t number)
+void reader_forget(struct reader *r)
 {
-	struct open_file *o = &r->files[number % READER_FILES];
-
-	if (!number || o->number != number)
-		return;
-	r->disk->calls->close(r->disk, o->file);
-	o->number = 0;
+	for (unsigned i = 0; i < READER_FILES; i++)
+		forget_file(r, &r->files[i]);
 }
 
 struct look {

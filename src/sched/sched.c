@@ -361,7 +361,7 @@ static void forward_retire(void *ctx, const struct msg_retire *m, struct span mo
 	struct sched *s = ctx;
 
 	if (m->part == RETIRE_LAST && s->reader)
-		reader_forget(s->reader, m->segment);
+		reader_forget(s->reader);
 	for (unsigned i = 0; i < BODIES_MAX; i++)
 		if (s->bodies[i])
 			wire_send(&s->bodies[i]->wire, MSG_RETIRE, m, sizeof(*m), moved);

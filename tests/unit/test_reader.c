@@ -166,6 +166,38 @@ static void looks_up_one_record(void **state)
 }
 
 /* A look-up does not disturb the walk, nor the other way round. */
+static unsigned open_files(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	unsigned n = 0;
+
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
+}
+
+/* A group of segments is given up at once. */
+static void forgets_every_file_that_it_looked_into(void **state)
+{
+	struct reader *r;
+	struct record rec;
+	unsigned before;
+
+	home_open(&home);
+	put(0, N);
+	home_close(&home);
+	r = home_reader(&home, false);
+	before = open_files();
+	for (uint32_t i = 0; i < N; i += 10)
+		assert_int_equal(reader_at(r, positions[i], REC_ACT, 77, i, &rec), READ_OK);
+	assert_true(open_files() > before + 1);
+	reader_forget(r);
+	assert_int_equal(open_files(), before);
+	assert_int_equal(reader_at(r, positions[0], REC_ACT, 77, 0, &rec), READ_OK);
+	reader_free(r);
+}
+
 static void look_ups_and_walk_mix(void **state)
 {
 	struct record rec;
@@ -594,6 +626,7 @@ int main(void)
 						end),
 		cmocka_unit_test_setup_teardown(bodies_are_passed_over, begin, end),
 		cmocka_unit_test_setup_teardown(looks_up_one_record, begin, end),
+		cmocka_unit_test_setup_teardown(forgets_every_file_that_it_looked_into, begin, end),
 		cmocka_unit_test_setup_teardown(look_ups_and_walk_mix, begin, end),
 		cmocka_unit_test_setup_teardown(bad_bytes_are_said, begin, end),
 		cmocka_unit_test_setup_teardown(bad_head_of_an_old_segment_is_said_and_passed,
