@@ -28,6 +28,15 @@ RETRY = 8   # seconds until a second attempt: what the test needs to put things 
 TZ = dict(os.environ, TZ="UTC", LC_ALL="C")
 
 
+# A sender made of what is written differently in both forms of the log.
+ODD = 'o"d\\d\n\x01\xe9\x7f%s@x.example'
+
+
+def safe(text):
+    """docs/qmail.md 12.2"""
+    return "".join("/" if c == "\n" else "_" if not 33 <= ord(c) <= 126 or c == "%" else c for c in text)
+
+
 # ---- what happens
 
 class Sink:
@@ -141,7 +150,17 @@ class Home:
         for n in range(20):
             subprocess.run([lab.bin_dir() / "sendmail", "-f", f"u{n % 4}@{me}", joe, f"many{n}@sink.example"],
                            input=b"Subject: many%d\n\n%s\n" % (n, b"y" * n), env=env, check=True)
+        self.post_odd(env)
         c.close()
+
+    def post_odd(self, env):
+        """By qmail-queue, which takes every byte in an address."""
+        text, envelope = os.pipe(), os.pipe()
+        os.write(text[1], b"Subject: odd\n\nx\n")
+        os.write(envelope[1], b"F" + ODD.encode("latin-1") + b"\0T" + self.address("joe").encode() + b"\0\0")
+        os.close(text[1]), os.close(envelope[1])
+        lab.run(lab.bin_dir() / "qmail-queue", stdin=text[0], stdout=envelope[0], env=env)
+        os.close(text[0]), os.close(envelope[0])
 
     def forge(self):
         """A stranger's addresses, which are refused and logged, look like lines about mail."""
@@ -197,6 +216,7 @@ class Home:
             t.message(gone, size("joe", subject), local("joe"), local("unknown", "failure"))
         for n in range(20):
             t.message(f"u{n % 4}@{self.name}", size("joe", b"many%d" % n), local("joe"), remote(f"many{n}"))
+        t.message(safe(ODD), size("joe", b"odd"), local("joe"))
         self.notices(t, local, remote)
         return t
 
@@ -482,9 +502,8 @@ def json_events(lines):
     events = []
     for line in lines:
         fields = json.loads(line)
-        safe = lambda v: "".join("/" if c == "\n" else "_" if not 33 <= ord(c) <= 126 or c == "%" else c for c in v) if isinstance(v, str) else str(v)
         event = fields.pop("event")
-        events.append((event, {k: safe(v) for k, v in fields.items()}))
+        events.append((event, {k: safe(str(v)) for k, v in fields.items()}))
     return events
 
 
@@ -533,6 +552,7 @@ def check_json(report, plain, told, name):
         print("# json only", mine - theirs, "\n# qmail only", theirs - mine)
     sizes = collections.Counter((f["sender"], int(f["bytes"])) for e, f in events if e == "info_msg")
     report.ok(sizes == collections.Counter(truth.messages), "JSON says the sender and bytes of each message")
+    report.ok(any(json.loads(l).get("sender") == ODD for l in lines), "and every byte of an odd one")
     times = [json.loads(l)["time"] for l in lines]
     report.ok(all(abs(t - time.time()) < 600 for t in times), "and a time")
 
