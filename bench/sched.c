@@ -57,7 +57,7 @@ static const struct kind kinds[] = {
 struct told { uint32_t index, job, rcpts; };      /* an agent was */
 struct row {
 	uint64_t messages, rcpts;
-	size_t   fresh, deferred, rebuilt, records;
+	size_t   fresh, deferred, loading, rebuilt, records;
 	double   in_s, defer_s, deliver_s, rebuild_s;
 	uint64_t lines;
 };
@@ -325,6 +325,7 @@ static void rebuild(struct bench *b, size_t journal, size_t before, struct row *
 
 	plan_begin(b);
 	feed(b, journal, true);
+	r->loading = grown(before);
 	plan_ready(b->plan);
 	r->rebuild_s = now_s() - begin;
 	r->rebuilt = grown(before);
@@ -372,12 +373,12 @@ static void print_row(const char *name, const struct row *r, bool json)
 	if (json)
 		printf("{\"case\":\"%s\",\"messages\":%llu,\"recipients\":%llu,\"journal_bytes\":%zu,"
 		       "\"in_s\":%.3f,\"fresh_bytes\":%.1f,\"deferred_bytes\":%.1f,"
-		       "\"rebuilt_bytes\":%.1f,\"defer_rate\":%.0f,\"deliver_rate\":%.0f,"
+		       "\"loading_bytes\":%.1f,\"rebuilt_bytes\":%.1f,\"defer_rate\":%.0f,\"deliver_rate\":%.0f,"
 		       "\"rebuild_s\":%.3f,\"log_lines\":%llu}\n",
 		       name, (unsigned long long)r->messages, (unsigned long long)r->rcpts,
 		       r->records, r->in_s, (double)r->fresh / n, (double)r->deferred / n,
-		       (double)r->rebuilt / n, n / r->defer_s, n / r->deliver_s, r->rebuild_s,
-		       (unsigned long long)r->lines);
+		       (double)r->loading / n, (double)r->rebuilt / n, n / r->defer_s,
+		       n / r->deliver_s, r->rebuild_s, (unsigned long long)r->lines);
 	else
 		printf("%-7s %9llu %10llu %7.2f %7.1f %7.1f %7.1f %9.0f %9.0f %9.2f\n", name,
 		       (unsigned long long)r->messages, (unsigned long long)r->rcpts, r->in_s,
