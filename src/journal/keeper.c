@@ -653,7 +653,7 @@ static void pass_abandoned(struct keeper *k)
 	bool idle = commit_is_idle(k->o.commit);
 	uint32_t n = 0;
 
-	if (!k->live)
+	if (!k->live || sweep_is_behind(k->sweep))
 		return;
 	while (n < k->abandoned_n && (idle || k->abandoned[n].batches <= batches))
 		live_abandon(k->live, k->abandoned[n++].id);
@@ -680,7 +680,7 @@ static void look(struct keeper *k)
 	struct look l;
 
 	look_at_room(k);
-	if (!k->live)
+	if (!k->live || sweep_is_behind(k->sweep))
 		return;
 	pass_abandoned(k);
 	look_at_all(k, &l);

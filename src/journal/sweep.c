@@ -3,9 +3,14 @@
  * the reader has reached the durable position.
  *
  * FOLLOWING begins in the loop, in the done() that finds the place where the reader stopped
- * still in the ring.  From there records are taken as they lie in the ring: it is this process
+ * still in the ring.  Between an errand's run() and its done() sweep_moved() does nothing: what
+ * became durable meanwhile is in the ring, or in the segments for the next errand.  From there records are taken as they lie in the ring: it is this process
  * that laid them there, and the batch that just became durable is not overwritten before the
- * call that says so returns.  So nothing is checked again, and no body is copied. */
+ * call that says so returns.  So nothing is checked again, and no body is copied.
+ *
+ * BEHIND, a new reader walks from the beginning, as there is no other place where it can begin;
+ * what lies below the place where FOLLOWING ended is known already.  That costs as much as a
+ * start does, and does not happen while each batch is told of. */
 #include "journal/sweep.h"
 
 #include "core/log.h"
@@ -20,12 +25,22 @@
 #define RETRY_MS    1000                        /* where the disk could not be asked */
 #define WHY_MAX     512
 #define DAMAGES_MAX 1024 /* places that one errand tells of; then it ends */
+#define KEPT_MAX    (2 * LOAD_BYTES + 2 * REC_MAX) /* records between an errand and the loop */
+
+/* BEHIND: a record on its way from the thread to live; its body follows, padded to 8. */
+struct kept {
+	uint64_t pos;
+	struct rec_head head;
+	size_t n;
+};
 
 struct sweep {
 	struct loop *loop;
 	struct errands *errands;
+	struct disk *disk;
 	const struct ring *ring;
 	uint64_t segment_size;
+	uint32_t shard;
 	const struct sweep_calls *calls;
 	void *ctx;
 	struct live *live;
@@ -38,6 +53,9 @@ struct sweep {
 	struct buf why;
 	uint64_t *damages; /* positions that the errand met */
 	uint32_t damages_n;
+	bool behind;       /* BEHIND: live is not the thread's */
+	uint64_t from;     /* BEHIND: what is below is in live */
+	struct buf kept;   /* struct kept */
 
 	uint64_t pos;      /* FOLLOWING: of the next batch */
 	char *joined;      /* REC_MAX */
@@ -106,7 +124,7 @@ static void say_damage(struct sweep *s)
 	s->damages_n = 0;
 }
 
-/* ---- LOADING: in the thread ---- */
+/* ---- LOADING, BEHIND: in the thread ---- */
 
 static bool open_reader(struct sweep *s)
 {
@@ -115,6 +133,23 @@ static bool open_reader(struct sweep *s)
 	buf_clear(&s->why);
 	s->opened = reader_open(s->reader, &s->why) == 0;
 	return s->opened;
+}
+
+static void keep(struct sweep *s, const struct record *r)
+{
+	struct kept k = {.pos = r->pos, .head = r->head, .n = r->body.n};
+	static const char zeros[8];
+
+	check(buf_add(&s->kept, span_of(&k, sizeof(k))) && buf_add(&s->kept, r->body) &&
+	      buf_add(&s->kept, span_of(zeros, -r->body.n % 8)));
+}
+
+static void take(struct sweep *s, const struct record *r)
+{
+	if (!s->behind)
+		live_record(s->live, r);
+	else if (r->pos >= s->from)
+		keep(s, r);
 }
 
 static void run(struct errand *e)
@@ -130,10 +165,11 @@ static void run(struct errand *e)
 		enum read_result got = reader_next(s->reader, BODIES_HEADS, &r);
 
 		if (got == READ_OK) {
-			live_record(s->live, &r);
+			take(s, &r);
 			bytes += rec_size(r.head.n);
 		} else if (got == READ_DAMAGE) {
-			met_damage(s, r.pos);
+			if (r.pos >= s->from)
+				met_damage(s, r.pos);
 		} else {
 			s->got = got;
 			return;
@@ -195,12 +231,31 @@ static void take_batch(struct sweep *s)
 	s->pos = pos;
 }
 
+static void open_again(struct sweep *s)
+{
+	s->reader = reader_new(s->disk, s->ring, s->segment_size, s->shard);
+	s->opened = false;
+	errand_give(s->errands, &s->errand);
+}
+
+static void fall_behind(struct sweep *s)
+{
+	log_note("journal", "the sweep is behind the ring", "do",
+		 "it reads on out of the segments", NULL);
+	s->behind = true;
+	s->from = s->pos;
+	open_again(s);
+}
+
 static void follow(struct sweep *s)
 {
 	uint64_t durable = ring_durable(s->ring);
 
 	while (s->pos < durable) {
-		check(ring_holds(s->ring, s->pos));
+		if (!ring_holds(s->ring, s->pos)) {
+			fall_behind(s);
+			return;
+		}
 		take_batch(s);
 	}
 }
@@ -250,10 +305,40 @@ static void say_error(struct sweep *s)
 	timer_set(s->loop, &s->retry, RETRY_MS);
 }
 
+static void tell_kept(struct sweep *s)
+{
+	struct span rest = buf_span(&s->kept);
+
+	while (rest.n > 0) {
+		struct kept k;
+		struct record r;
+
+		memcpy(&k, span_cut(&rest, sizeof(k)).p, sizeof(k));
+		r = (struct record){.pos = k.pos, .head = k.head, .body = span_cut(&rest, k.n)};
+		(void)span_cut(&rest, -k.n % 8);
+		live_record(s->live, &r);
+	}
+	buf_clear(&s->kept);
+}
+
+static void begin_following(struct sweep *s)
+{
+	bool again = s->behind;
+
+	reader_free(s->reader);
+	s->reader = NULL;
+	s->behind = false;
+	buf_free(&s->kept);
+	follow(s);
+	if (!again)
+		s->calls->loaded(s->ctx);
+}
+
 static void done(struct errand *e)
 {
 	struct sweep *s = owner_of(e, struct sweep, errand);
 
+	tell_kept(s);
 	say_damage(s);
 	say_rotten(s);
 	if (s->got == READ_ERROR || s->got == READ_GONE) {
@@ -264,10 +349,7 @@ static void done(struct errand *e)
 		errand_give(s->errands, &s->errand);
 		return;
 	}
-	reader_free(s->reader);
-	s->reader = NULL;
-	follow(s);
-	s->calls->loaded(s->ctx);
+	begin_following(s);
 }
 
 static void on_retry(struct timer *t)
@@ -279,7 +361,12 @@ static void on_retry(struct timer *t)
 
 struct live *sweep_live(struct sweep *s)
 {
-	return s->reader ? NULL : s->live;
+	return s->reader && !s->behind ? NULL : s->live;
+}
+
+bool sweep_is_behind(const struct sweep *s)
+{
+	return s->behind;
 }
 
 struct sweep *sweep_new(struct loop *l, struct errands *w, struct disk *d,
@@ -290,8 +377,10 @@ struct sweep *sweep_new(struct loop *l, struct errands *w, struct disk *d,
 
 	s->loop = l;
 	s->errands = w;
+	s->disk = d;
 	s->ring = ring;
 	s->segment_size = segment_size;
+	s->shard = shard;
 	s->calls = calls;
 	s->ctx = ctx;
 	s->live = live_new(segment_size);
@@ -299,6 +388,7 @@ struct sweep *sweep_new(struct loop *l, struct errands *w, struct disk *d,
 	s->damages = mem_new(DAMAGES_MAX * sizeof(*s->damages));
 	s->joined = mem_new(REC_MAX);
 	buf_init(&s->why, WHY_MAX);
+	buf_init(&s->kept, KEPT_MAX);
 	timer_init(&s->retry, on_retry);
 	errand_init(&s->errand, run, done);
 	errand_give(w, &s->errand);
@@ -314,6 +404,7 @@ void sweep_free(struct sweep *s)
 	reader_free(s->reader);
 	live_free(s->live);
 	buf_free(&s->why);
+	buf_free(&s->kept);
 	mem_free(s->damages);
 	mem_free(s->damaged);
 	mem_free(s->joined);
