@@ -5,8 +5,9 @@
  * FOLLOWING begins in the loop, in the done() that finds the place where the reader stopped
  * still in the ring.  Between an errand's run() and its done() sweep_moved() does nothing: what
  * became durable meanwhile is in the ring, or in the segments for the next errand.  From there
- * records are taken as they lie in the ring: it is this process that laid them there, and the batch that just became durable is not overwritten before the
- * call that says so returns.  So nothing is checked again, and no body is copied.
+ * records are taken as they lie in the ring: it is this process that laid them there, and the
+ * batch that just became durable is not overwritten before the call that says so returns.  So
+ * nothing is checked again, and no body is copied.
  *
  * BEHIND, a new reader walks from the beginning, as there is no other place where it can begin;
  * what lies below the place where FOLLOWING ended is known already.  That costs as much as a
