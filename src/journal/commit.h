@@ -79,6 +79,9 @@ const struct manifest_entry *commit_named(const struct commit *c, uint32_t *ret_
 /* Was it missing, cut or another journal's when this run began?  Then nobody knows what lives in
  * it: it stays named, and each start says so again, until it is back. */
 bool     commit_is_lost(const struct commit *c, uint64_t number);
+/* The same for each segment that this run found, as long as one is lost: it may hold parts of what
+ * is to come back, or outcomes without which that would be delivered twice. */
+bool     commit_stays(const struct commit *c, uint64_t number);
 /* The segment that is written. */
 uint64_t commit_number(const struct commit *c);
 const uint8_t *commit_uuid(const struct commit *c);

@@ -43,6 +43,7 @@ struct commit {
 	struct manifest entering; /* what the head names that is being written */
 	uint64_t edits, entering_edits;
 	struct damages lost; /* commit_is_lost(): what recovery said of whole segments */
+	struct manifest found; /* where one is lost: all that were named when this run began */
 	uint32_t named_max;
 	bool switching; /* commit_switch() */
 	bool jumps;     /* the next batch would lie where the one in flight is: nothing gathers */

@@ -61,6 +61,8 @@ static void take_end(struct commit *c, const struct journal_end *end)
 	take_lost(c, &end->damages);
 	for (uint32_t i = 0; i < end->segments_n; i++)
 		manifest_put(&c->named, &end->segments[i]);
+	if (c->lost.n || c->lost.more)
+		manifest_copy(&c->found, &c->named);
 	manifest_copy(&c->entering, &c->named);
 }
 
@@ -268,6 +270,7 @@ void commit_free(struct commit *c)
 	if (c->next_file)
 		c->disk->calls->close(c->disk, c->next_file);
 	manifest_fini(&c->named);
+	manifest_fini(&c->found);
 	manifest_fini(&c->entering);
 	mem_free(c->copy_raw);
 	mem_free(c);

@@ -64,6 +64,11 @@ bool commit_is_lost(const struct commit *c, uint64_t number)
 	return c->lost.more > 0; /* than are listed: any may be lost */
 }
 
+bool commit_stays(const struct commit *c, uint64_t number)
+{
+	return commit_is_lost(c, number) || manifest_find(&c->found, number);
+}
+
 uint64_t commit_number(const struct commit *c)
 {
 	return c->number;

@@ -169,7 +169,7 @@ static struct space_segment see(struct keeper *k, const struct manifest_entry *e
 		.filling = compact_output(k->compact, &room) == e->number ||
 			   is_output(k, e->number),
 		.leaving = s->leaving || s->failed_until_ms > clock_mono_ms() ||
-			   commit_is_lost(k->o.commit, e->number),
+			   commit_stays(k->o.commit, e->number),
 		.damaged = is_damaged(k, s),
 	};
 }

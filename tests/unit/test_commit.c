@@ -558,6 +558,28 @@ static void a_missing_segment_is_known_as_lost(void **state)
 	assert_false(commit_is_lost(home.commit, 1) || commit_is_lost(home.commit, 4));
 }
 
+/* One comes back, and what belongs to its messages must be there. */
+static void while_one_is_lost_nothing_that_was_found_goes(void **state)
+{
+	char from[128], to[128];
+	uint64_t at;
+
+	home_open(&home);
+	at = fill_segments();
+	home_close(&home);
+	path_of(from, "seg-", 2);
+	path_of(to, "away-", 2);
+	assert_int_equal(rename(from, to), 0);
+	home_open(&home);
+	for (uint64_t n = 1; n <= at; n++)
+		assert_true(commit_stays(home.commit, n));
+	assert_false(commit_stays(home.commit, at + 1) || commit_stays(home.commit, COLD_FIRST));
+	home_close(&home);
+	assert_int_equal(rename(to, from), 0);
+	assert_int_equal(home_open(&home), RECOVERED_CLEAN);
+	assert_false(commit_stays(home.commit, 1) || commit_stays(home.commit, 2));
+}
+
 static void given_up_files_are_used_again_but_not_a_dead_ones_last(void **state)
 {
 	uint64_t at, dead;
@@ -707,6 +729,8 @@ static int run(enum loop_kind k)
 		cmocka_unit_test_setup_teardown(a_file_that_cant_be_removed_stops_no_start,
 						begin, end),
 		cmocka_unit_test_setup_teardown(a_missing_segment_is_known_as_lost, begin, end),
+		cmocka_unit_test_setup_teardown(while_one_is_lost_nothing_that_was_found_goes, begin,
+						end),
 		cmocka_unit_test_setup_teardown(
 			given_up_files_are_used_again_but_not_a_dead_ones_last, begin, end),
 		cmocka_unit_test_setup_teardown(compaction_gets_a_file, begin, end),

@@ -1,0 +1,203 @@
+/* The keeper over a real commit; sched and one body that agree to everything are played here. */
+#include "journal/keeper.h"
+
+#include "journal_home.h"
+
+static struct home home;
+static struct keeper *keeper;
+static struct msg_retired agreed;
+static bool asked;
+
+static void on_retire(void *ctx, const struct msg_retire *m, struct span moved)
+{
+	asked = asked || m->part == RETIRE_LAST;
+	agreed = (struct msg_retired){.segment = m->segment, .serial = m->serial};
+}
+
+static void on_room(void *ctx)
+{
+}
+
+static void on_failed(void *ctx, int error)
+{
+	fail_msg("a copy can't be written: %s", strerror(-error));
+}
+
+static const struct keeper_calls calls = {on_retire, on_room, on_failed};
+
+static int begin(void **state)
+{
+	home_init(&home, LOOP_AUTO);
+	return 0;
+}
+
+static int end(void **state)
+{
+	home_fini(&home);
+	return 0;
+}
+
+static void keeper_begin(void)
+{
+	struct keeper_options o = {.loop = home.loop,
+				   .disk = home.disk,
+				   .commit = home.commit,
+				   .ring = &home.ring,
+				   .segment_size = HOME_SEGMENT,
+				   .shard = 1,
+				   .calls = &calls};
+
+	asked = false;
+	keeper = keeper_new(&o);
+	keeper_sched(keeper, true);
+	keeper_bodies(keeper, 1);
+}
+
+static void pass(void)
+{
+	uint64_t entered = home.entered;
+
+	loop_pass(home.loop);
+	keeper_moved(keeper);
+	if (home.entered != entered)
+		keeper_entered(keeper, home.entered, home.edits);
+	if (asked)
+		keeper_retired(keeper, 0, &agreed);
+	asked = false;
+}
+
+static void keeper_end(void)
+{
+	keeper_close(keeper);
+	while (!keeper_is_closed(keeper))
+		loop_pass(home.loop);
+	keeper_free(keeper);
+}
+
+static void put(enum rec_type type, uint64_t id, const void *p, size_t n)
+{
+	struct rec_head h = {.type = (uint8_t)type, .id = id};
+	struct span body = span_of(p, n);
+
+	while (!commit_add(home.commit, &h, &body, 1, COMMIT_ACKED))
+		loop_pass(home.loop);
+	home_settle(&home);
+}
+
+static void put_message(uint64_t id)
+{
+	struct rec_msg m = {.rcpts = 1};
+
+	put(REC_MSG, id, &m, sizeof(m));
+}
+
+static void put_outcome(uint64_t id)
+{
+	struct {
+		struct rec_state s;
+		struct msg_range r;
+	} done = {.s = {.outcome = OUTCOME_DELIVERED, .ranges_n = 1}};
+
+	put(REC_STATE, id, &done, sizeof(done));
+}
+
+/* Records that mean nothing. */
+static void fill_to(uint64_t number)
+{
+	for (uint32_t i = 0; commit_number(home.commit) < number; i++)
+		home_put(&home, REC_ACT, 1, i, 2000, 0);
+	home_settle(&home);
+}
+
+static bool is_named(uint64_t number)
+{
+	uint32_t n;
+	const struct manifest_entry *v = commit_named(home.commit, &n);
+
+	for (uint32_t i = 0; i < n; i++)
+		if (v[i].number == number)
+			return true;
+	return false;
+}
+
+/* In 1 and 5 there is a message each, in 3 the end of the first one. */
+static void make_journal(void)
+{
+	home_open(&home);
+	put_message(id_make(1, 1, 1));
+	fill_to(3);
+	put_outcome(id_make(1, 1, 1));
+	fill_to(5);
+	put_message(id_make(1, 2, 1));
+	fill_to(6);
+	home_close(&home);
+}
+
+static void seg_path(char path[128], const char *prefix, uint64_t number)
+{
+	snprintf(path, 128, "%s/%s%016llx", home.dir, prefix, (unsigned long long)number);
+}
+
+static void move_file(const char *from, const char *to, uint64_t number)
+{
+	char a[128], b[128];
+
+	seg_path(a, from, number);
+	seg_path(b, to, number);
+	assert_int_equal(rename(a, b), 0);
+}
+
+static void all_is_well(void)
+{
+	assert_int_equal(live_msg_at(keeper_live(keeper), id_make(1, 1, 1)), 0);
+	assert_int_not_equal(live_msg_at(keeper_live(keeper), id_make(1, 2, 1)), 0);
+}
+
+static void what_is_dead_goes(void **state)
+{
+	make_journal();
+	assert_int_equal(home_open(&home), RECOVERED_CLEAN);
+	keeper_begin();
+	while (is_named(1) || is_named(2) || is_named(3) || is_named(4))
+		pass();
+	all_is_well();
+	keeper_end();
+}
+
+/* While 1 is away, 3 must stay: what it says is needed when 1 is back. */
+static void outcomes_wait_for_a_segment_that_is_missing(void **state)
+{
+	uint64_t begun;
+
+	make_journal();
+	move_file("seg-", "away-", 1);
+	assert_int_equal(home_open(&home), RECOVERED_DAMAGED);
+	keeper_begin();
+	while (!keeper_live(keeper))
+		pass();
+	begun = clock_mono_ms();
+	while (clock_mono_ms() < begun + 2500) /* two looks and more */
+		pass();
+	for (uint64_t n = 1; n <= 5; n++)
+		assert_true(is_named(n));
+	keeper_end();
+	home_close(&home);
+	move_file("away-", "seg-", 1);
+	assert_int_equal(home_open(&home), RECOVERED_CLEAN);
+	keeper_begin();
+	while (is_named(1) || is_named(2) || is_named(3) || is_named(4))
+		pass();
+	all_is_well();
+	keeper_end();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(what_is_dead_goes, begin, end),
+		cmocka_unit_test_setup_teardown(outcomes_wait_for_a_segment_that_is_missing,
+						begin, end),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
