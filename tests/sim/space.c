@@ -47,6 +47,7 @@ struct letter {
 	uint32_t attempt[RCPTS_MAX]; /* of the last deferral that is durable */
 	uint32_t tried;
 	bool added, promised, slow, settling;
+	bool torn;        /* its MSG came out of a torn batch: parts may be missing, and were never promised */
 };
 struct promise {
 	struct waiter waiter;
@@ -668,6 +669,7 @@ static void compare(struct walk *w, struct reader *r, struct letter *l)
 /* What is there now stays: what was only given to journald, and lives, counts as promised. */
 static void believe(struct walk *w, struct letter *l)
 {
+	struct space *s = w->space;
 	struct load *d = loads_find(&w->loads, l->id);
 
 	if (!d || !d->committed) {
@@ -675,7 +677,8 @@ static void believe(struct walk *w, struct letter *l)
 		l->over = l->promised ? l->over : 0;
 		return;
 	}
-	l->promised = true;
+	l->torn = l->torn || (!l->promised && is_ambiguous(s, d->pos));
+	l->promised = !l->torn;
 	l->settling = false;
 	l->said = l->over = l->failed = l->maybe = 0;
 	for (uint32_t i = 0; i < l->rcpts && d->states; i++) {
