@@ -75,7 +75,7 @@ static bool head_of(const struct info *x, uint64_t number, struct segment_head *
 	good = (pread(fd, block, sizeof block, 0) == (ssize_t)sizeof block &&
 		segment_head_get(block, number, ret) == HEAD_OK) ||
 	       (pread(fd, block, sizeof block, copy) == (ssize_t)sizeof block &&
-		segment_head_get(block, number, ret) == HEAD_OK);
+		segment_copy_get(block, number, ret) == HEAD_OK);
 	close(fd);
 	return good;
 }

@@ -104,7 +104,7 @@ static void look_at(void *ctx, const char *name, uint64_t size)
 		got = segment_head_get(block, number, &h);
 	if (got == HEAD_NONE && size >= SEGMENT_SIZE_MIN &&
 	    pread(fd, block, sizeof block, (off_t)(size - BLOCK_SIZE)) == (ssize_t)sizeof block)
-		got = segment_head_get(block, number, &h);
+		got = segment_copy_get(block, number, &h);
 	close(fd);
 	l->newer |= got == HEAD_NEWER;
 	if (got != HEAD_OK)

@@ -112,7 +112,9 @@ static int recover(struct journal_writer *w, const struct journal_writer_options
 static int begin(struct journal_writer *w, const struct journal_writer_options *o, const struct journal_end *end,
 		 struct buf *why)
 {
-	struct commit_options how = {.segment_size = o->segment_size, .shard = o->shard};
+	struct commit_options how = {.segment_size = o->segment_size,
+				     .shard = o->shard,
+				     .careful = w->how == RECOVERED_DAMAGED};
 	uint64_t              ring_size = RING_WANTED;
 	const char           *why_not;
 	int                   e;

@@ -7,6 +7,7 @@
 
 #include "core/clock.h"
 #include "core/pool.h"
+#include "journal/segments.h"
 #include "tools/journal_facts.h"
 #include "tools/quire_journal.h"
 
@@ -306,6 +307,33 @@ static void a_stale_hint_is_no_damage(void **state)
 	facts_fini(&f);
 }
 
+/* ---- the journal's head ---- */
+
+
+static void a_head_whose_copy_alone_is_good_is_found(void **state)
+{
+	static char file[SEGMENT] __attribute__((aligned(8)));
+	char dir[] = "/tmp/quire-tool-XXXXXX", path[64];
+	struct segment_head h = {.number = 1, .segment_size = SEGMENT, .epoch = 1, .first_seq = 1, .oldest = 1, .shard = 3};
+	struct journal_tool t = {.verb = "test", .dir = dir};
+	FILE *f;
+
+	memcpy(h.uuid, "0123456789abcdef", sizeof h.uuid);
+	segment_head_put(file + SEGMENT - BLOCK_SIZE, &h, NULL, true);
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof path, "%s/seg-0000000000000001", dir);
+	f = fopen(path, "w");
+	assert_int_equal(fwrite(file, SEGMENT, 1, f), 1);
+	fclose(f);
+	assert_int_equal(journal_tool_look(&t), 0);
+	assert_int_equal(t.segment_size, SEGMENT);
+	assert_int_equal(t.shard, 3);
+	assert_memory_equal(t.uuid, h.uuid, sizeof h.uuid);
+	disk_real_free(t.disk);
+	unlink(path);
+	rmdir(dir);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -318,6 +346,7 @@ int main(void)
 		cmocka_unit_test(what_can_not_be_is_named),
 		cmocka_unit_test(two_messages_of_one_id_are_named),
 		cmocka_unit_test(a_stale_hint_is_no_damage),
+		cmocka_unit_test(a_head_whose_copy_alone_is_good_is_found),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
