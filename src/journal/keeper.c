@@ -623,7 +623,7 @@ static bool is_worth_index(const struct keeper *k, const struct space_segment *g
 	const struct known *s = map_get(&k->known, g->number);
 
 	return s && !s->indexed && !g->leaving && !g->filling && !g->damaged &&
-	       clock_mono_ms() - s->sealed_ms >= INDEX_AGE_MS && g->live >= g->used / INDEX_LIVE;
+	       clock_mono_ms() - s->sealed_ms >= k->o.index_age_ms && g->live >= g->used / INDEX_LIVE;
 }
 
 static void make_index(struct keeper *k, const struct look *l)
@@ -871,6 +871,8 @@ struct keeper *keeper_new(const struct keeper_options *o)
 	struct keeper *k = mem_new(sizeof(*k));
 
 	k->o = *o;
+	if (!k->o.index_age_ms)
+		k->o.index_age_ms = INDEX_AGE_MS;
 	list_init(&k->groups);
 	map_init(&k->known, KNOWN_MAX);
 	pool_init(&k->pool, sizeof(struct known), KNOWN_MAX);

@@ -41,6 +41,7 @@ struct keeper_options {
 	uint32_t            shard;
 	uint64_t            compact_rate;
 	struct space_keep   keep;                 /* control/journalkeep */
+	uint64_t            index_age_ms;         /* sealed so long: worth an index; 0: ten seconds */
 	const struct keeper_calls *calls;
 	void               *ctx;
 };

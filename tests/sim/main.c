@@ -88,6 +88,9 @@ static bool report_space(const struct space_counts *c)
 	all &= happened("segments sealed for it", c->switches);
 	all &= happened("bodies read by position", c->looked_up);
 	all &= happened("of them out of copies", c->cold_read);
+	all &= happened("queues read without their indexes", c->index_lost);
+	all &= happened("and with a rotten one", c->index_rotten);
+	all &= happened("of them said", c->index_said);
 	all &= happened("walks after a crash", c->walks);
 	all &= happened("messages compared in them", c->compared);
 	return all;

@@ -8,7 +8,10 @@
  * After each power loss the journal is walked as a new sched does (sched/load.h):
  *
  *   a message that was promised, and is not over, is there, with all its parts
- *   what is there has each final outcome that was promised, and no older deferral than that */
+ *   what is there has each final outcome that was promised, and no older deferral than that
+ *
+ * Indexes are made soon here.  Before some starts all of them are removed, or one is damaged: then
+ * record by record the same must be read as before. */
 #include "space.h"
 #include "world.h"
 
@@ -734,6 +737,76 @@ static void walk_all(struct space *s)
 	loads_fini(&w.loads);
 }
 
+/* ---- indexes ---- */
+
+struct indexes {
+	char v[256][SEGMENT_NAME_MAX];
+	unsigned n;
+};
+
+static void each_file(void *ctx, const char *name, uint64_t size)
+{
+	struct indexes *x = ctx;
+
+	if (strncmp(name, "idx-", 4) == 0 && x->n < ARRAY_N(x->v))
+		snprintf(x->v[x->n++], sizeof(x->v[0]), "%s", name);
+}
+
+/* All that a replay reads, in order, in one number. */
+static uint64_t replay_hash(struct space *s)
+{
+	struct reader *r = reader_new(s->disk, NULL, SEGMENT_SIZE, SHARD);
+	uint64_t all[4] = {0}, number;
+	enum read_result got = READ_END;
+	struct record rec;
+	struct buf why;
+
+	buf_init(&why, 512);
+	if (reader_open(r, &why))
+		world_fail("space: seed %" PRIu64 ": can't be opened: %.*s", seed_now,
+			   SPAN_ARG(buf_span(&why)));
+	while ((got = reader_next(r, BODIES_PASS, &rec)) == READ_OK || got == READ_DAMAGE) {
+		if (got == READ_DAMAGE)
+			rec.body = SPAN_NONE;
+		all[1] = rec.pos;
+		all[2] = got == READ_OK ? hash64(&rec.head, sizeof(rec.head)) : 0;
+		all[3] = hash64(rec.body.p, rec.body.n);
+		all[0] = hash64(all, sizeof(all));
+	}
+	if (got != READ_END)
+		broken("the queue can't be read to its end", NULL);
+	while (reader_rotten(r, &number))
+		space_counts.index_said++;
+	buf_free(&why);
+	reader_free(r);
+	return all[0];
+}
+
+/* They are only a cache. */
+static void lose_indexes(struct space *s)
+{
+	uint64_t fuse = simdisk_fuse(s->disk, 0), before, size;
+	struct indexes x = {.n = 0};
+	const char *one;
+
+	check(s->disk->calls->list(s->disk, each_file, &x) == 0);
+	if (x.n > 0) {
+		before = replay_hash(s);
+		one = x.v[rand_below(x.n)];
+		if (rand_below(3) == 0 && simdisk_bytes(s->disk, one, &size)) {
+			(void)simdisk_rot(s->disk, one, rand_below(size), (unsigned)rand_below(8));
+			space_counts.index_rotten++;
+		} else {
+			for (unsigned i = 0; i < x.n; i++)
+				check(s->disk->calls->unlink(s->disk, x.v[i]) == 0);
+			space_counts.index_lost++;
+		}
+		if (replay_hash(s) != before)
+			broken("without an index another queue is read", NULL);
+	}
+	(void)simdisk_fuse(s->disk, fuse);
+}
+
 /* ---- runs ---- */
 
 /* false: the power went. */
@@ -753,6 +826,8 @@ static bool recover(struct space *s, struct journal_end *end)
 		world_fail("space: seed %" PRIu64 ": recovery says %d: %.*s", seed_now,
 			   (int)verdict, SPAN_ARG(buf_span(&end->why)));
 	}
+	if (verdict != RECOVERED_EMPTY && rand_below(3) == 0)
+		lose_indexes(s);
 	if (verdict != RECOVERED_EMPTY && !s->feed)
 		walk_all(s);
 	return !is_dark(s);
@@ -840,6 +915,7 @@ static void begin_keeper(struct space *s)
 		.shard = SHARD,
 		.compact_rate = rand_below(2) ? 0 : 8 << 20,
 		.keep = {.bytes = s->keeps ? 6 * SEGMENT_SIZE : 0, .days = s->keeps ? 1 : 0},
+		.index_age_ms = 1 + rand_below(100),
 		.calls = &keeper_calls,
 		.ctx = s,
 	};
