@@ -65,7 +65,7 @@ uint64_t commit_epoch(const struct commit *c);
  * large: a part of mail that has more than one part (see BATCH_LARGE_MAX).  acked: somebody will be told yes. */
 enum { COMMIT_LARGE = 1, COMMIT_ACKED = 2 };
 
-/* ---- which segments there are (docs/journal.md, Space) ----
+/* ---- which segments there are (docs/journal.md, Compaction) ----
  *
  * A change of the manifest is durable with the next segment's head, never before; the newest
  * segment itself can't be changed.  Each returns its number; commit_calls.entered says when it

@@ -103,8 +103,8 @@ struct batch_head {
 };
 #define BATCH_MAGIC 0x48435142u                   /* "BQCH" */
 enum { BATCH_ACKED = 1 /* holds mail somebody was told yes for */, BATCH_IDLE = 2 /* the mark after quiet */,
-       BATCH_SEAL = 4 /* the segment's last batch; the next one begins at flags' segment */,
-       BATCH_INDEX = 8 /* the sealed segment's index of metadata */ };
+       BATCH_SEAL = 4 /* the segment's last batch; its last record is the SEAL */,
+       BATCH_INDEX = 8 /* not written: indexes are files (journal/index.h) */ };
 
 enum rec_type {
 	REC_NOP = 1,
@@ -252,7 +252,7 @@ static inline uint64_t segment_usable(uint64_t segment_size)
 
 /* Names below the journal's directory. */
 #define SEGMENT_NAME_MAX 32
-enum segment_file { FILE_SEGMENT /* seg- */, FILE_SPARE /* spare-: zeros, synced */,
+enum segment_file { FILE_SEGMENT /* seg- */, FILE_SPARE /* spare-: zeros, synced, or a segment that was given up */,
                     FILE_FILLING /* fill-: not yet */,
                     FILE_BAD /* bad-: a segment that was damaged, in quarantine */ };
 void segment_name(char name[SEGMENT_NAME_MAX], enum segment_file kind, uint64_t number);

@@ -6,7 +6,7 @@
  *   a rename fails       the spare is kept; a spare that is gone is forgotten
  *   sync or open fails   the file is seg-N already; the next try puts another one in its place
  *   killed at any point  fill- files are removed at the next start, spare- files are used, seg- files that no
- *                        head names are removed (commit.c) */
+ *                        head names are removed (commit_open.c) */
 #include "journal/prepare.h"
 
 #include "core/clock.h"
