@@ -165,7 +165,7 @@ struct msg_outcome {
 	uint8_t  outcome, pad[7];
 };
 struct msg_credit { uint64_t messages, bytes; };
-struct msg_room   { uint32_t dispatch, pad; };    /* 0: start no delivery */
+struct msg_room   { uint32_t dispatch, pad; };    /* 0: one delivery at a time, and gently */
 /* segment names the group of segments that leave together.  serial: of the sched that it goes to; comes
  * back in RETIRED, so that nobody believes what was said to an earlier one. */
 enum retire_part { RETIRE_MORE /* is to come */, RETIRE_LAST, RETIRE_OVER /* a durable head names the copies */ };

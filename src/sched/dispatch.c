@@ -113,9 +113,17 @@ static void start(struct plan *p, struct run *r, uint32_t body)
 	j->retry_s = schedule_next(&p->schedule, r->message->birth, clock_wall(),
 				   r->lane->channel, r->attempt + 1u);
 	lane_started(&p->lanes, r->lane);
+	p->look_us = clock_mono_us() + NO_ROOM_LOOK_S * 1000000;
 	log_start(p, j);
 	send_job(p, j);
 	p->changed = true;
+}
+
+static bool room_for_one(const struct plan *p)
+{
+	return !p->no_room || (p->lanes.channels[CHANNEL_LOCAL].running == 0 &&
+			       p->lanes.channels[CHANNEL_REMOTE].running == 0 &&
+			       clock_mono_us() >= p->look_us);
 }
 
 static void dispatch_channel(struct plan *p, enum channel ch)
@@ -123,6 +131,8 @@ static void dispatch_channel(struct plan *p, enum channel ch)
 	enum weight w;
 
 	for (unsigned n = 0; n < DISPATCH_PASS_MAX && agents_have_room(&p->jobs, ch); n++) {
+		if (!room_for_one(p))
+			return;
 		struct run *r = channel_take(&p->lanes, ch, &w);
 		uint32_t body;
 
@@ -135,7 +145,7 @@ static void dispatch_channel(struct plan *p, enum channel ch)
 
 bool dispatch_may_start(const struct plan *p)
 {
-	return p->ready && !p->draining && !p->journal_away && !p->no_room &&
+	return p->ready && !p->draining && !p->journal_away && room_for_one(p) &&
 	       p->jobs.bodies_n > 0 &&
 	       plan_owed_age_us(p) <= 2000 * p->limits.outcome_delay_ms &&
 	       p->outcomes.n - p->outcomes_gone < OUTCOMES_KEPT;

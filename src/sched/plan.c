@@ -462,6 +462,8 @@ static void expire(struct plan *p)
 	struct message *m;
 	struct run *r;
 
+	if (p->no_room) /* each would be written down */
+		return;
 	if (!e->looking && clock_mono_us() >= e->next_us && anything_is_ready(p)) {
 		e->looking = true;
 		e->at = 0;
@@ -536,10 +538,12 @@ int64_t plan_wait_ms(const struct plan *p)
 		ms = until(due * 1000000ull, ms);
 	if (lanes_next_us(&p->lanes) != UINT64_MAX)
 		ms = until(lanes_next_us(&p->lanes), ms);
-	if (p->expiry.looking || anything_is_ready(p))
+	if (!p->no_room && (p->expiry.looking || anything_is_ready(p)))
 		ms = until(p->expiry.looking ? 0 : p->expiry.next_us, ms);
 	if (heap_min(&p->again))
 		ms = until(heap_min(&p->again)->key, ms);
+	if (p->no_room && p->look_us > clock_mono_us() && anything_is_ready(p))
+		ms = until(p->look_us, ms);
 	if (dispatch_may_start(p) && may_go_on(p))
 		ms = 0; /* DISPATCH_PASS_MAX ended the last tick */
 	return ms;

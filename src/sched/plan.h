@@ -120,6 +120,7 @@ struct expiry {
 	bool     looking;
 };
 #define EXPIRY_LOOK_S   60
+#define NO_ROOM_LOOK_S  1                         /* some hundred bytes each */
 #define EXPIRY_TICK_MAX 4096                      /* messages: far below a millisecond */
 
 struct plan_counts {
@@ -164,7 +165,10 @@ struct plan {
 	/* plan_ready() builds what the journal holds */
 	bool               replaying;
 	bool               journal_away;          /* nothing starts, nothing is sent */
-	bool               no_room;               /* journald says: start nothing (MSG_ROOM) */
+	/* journald says: next to nothing can be written (MSG_ROOM).  One delivery at a time then: each
+	 * that succeeds makes room, and is followed by the next; after any other one a wait. */
+	bool               no_room;
+	uint64_t           look_us;               /* monotonic: when the next may start */
 	bool               changed;               /* since the last status line */
 };
 

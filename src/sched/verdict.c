@@ -338,6 +338,14 @@ static void sort_out(struct plan *p, struct run *r, const struct one *ones, uint
 	p->recipients -= n - r->count;
 }
 
+static bool all_delivered(const struct one *ones, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (ones[i].outcome != OUTCOME_DELIVERED)
+			return false;
+	return true;
+}
+
 static void end_job(struct plan *p, struct job *j, struct one *ones, uint32_t n,
 		    enum lane_news news)
 {
@@ -349,6 +357,8 @@ static void end_job(struct plan *p, struct job *j, struct one *ones, uint32_t n,
 	tell(p, j, ones, n);
 	sort_out(p, r, ones, n);
 	dispatch_ended(p, j, news);
+	if (all_delivered(ones, n))
+		p->look_us = 0;
 	if (r->count == 0) {
 		message_run_over(p, r);
 		return;

@@ -52,7 +52,7 @@ class Disk:
     def up(self):
         # A device that is just being taken apart may still have the file.
         argv = ["mount", "-o", "loop", "-t", self.kind, str(self.image), str(self.mount)]
-        if not until(lambda: subprocess.run(argv, stderr=subprocess.DEVNULL).returncode == 0, 10, 0.1):
+        if not until(lambda: subprocess.run(argv, stderr=subprocess.DEVNULL).returncode == 0, 60, 0.1):
             lab.run(*argv)
 
     def down(self, lazy=False):

@@ -929,6 +929,35 @@ static void queue_lines_are_json(void **state)
 			     "reason\":\"try later\"}]}\n"));
 }
 
+/* A full disk: what succeeds makes room, what does not costs some. */
+static void without_room_one_delivery_at_a_time(void **state)
+{
+	fake_plan(&f);
+	for (unsigned i = 1; i <= 5; i++)
+		submit(64 * i, "s@x.example", i % 2 ? one_remote : one_local, 1);
+	plan_room(&f.plan, false);
+	fake_ready(&f, 10);
+	assert_int_equal(f.deliveries_n, 1);
+	assert_int_equal(plan_wait_ms(&f.plan), NO_ROOM_LOOK_S * 1000);
+	fake_advance(&f, 10);
+	plan_tick(&f.plan);
+	assert_int_equal(f.deliveries_n, 1);
+	fake_answer(&f, 0, OUTCOME_DELIVERED, "");
+	plan_tick(&f.plan);
+	assert_int_equal(f.deliveries_n, 2); /* at once */
+	fake_answer(&f, 1, OUTCOME_DEFERRED, "later\n");
+	fake_advance_ms(&f, 1);
+	fake_settle(&f);
+	assert_int_equal(f.deliveries_n, 2);
+	fake_advance(&f, NO_ROOM_LOOK_S);
+	plan_tick(&f.plan);
+	assert_int_equal(f.deliveries_n, 3);
+	fake_answer(&f, 2, OUTCOME_DEFERRED, "later\n");
+	plan_room(&f.plan, true);
+	fake_settle(&f);
+	assert_int_equal(f.deliveries_n, 5);
+}
+
 /* What stands behind a dead destination is not tried in this moment. */
 static void mail_behind_a_dead_destination_is_deferred(void **state)
 {
@@ -1001,6 +1030,7 @@ int main(void)
 		TEST(a_single_mail_passes_a_huge_post),
 		TEST(credit_falls_with_the_queue),
 		TEST(queue_lines_are_json),
+		TEST(without_room_one_delivery_at_a_time),
 		TEST(mail_behind_a_dead_destination_is_deferred),
 	};
 
