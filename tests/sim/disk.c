@@ -22,7 +22,7 @@
 #define DELAY_MAX_US 900
 
 struct inode {
-	char *data;
+	char *data, *was; /* was: of each block, what lay there before its last write */
 	uint64_t size, cap;
 };
 struct name {
@@ -60,7 +60,7 @@ struct simdisk {
 	struct disk_file *open[FILES_MAX];
 	struct flight flight[FLIGHT_MAX];
 	unsigned flight_n;
-	uint64_t fuse, eios, landed;
+	uint64_t fuse, eios, landed, fail_read;
 	uint64_t enospc;
 	bool dead, fail_write, full;
 };
@@ -268,6 +268,38 @@ void simdisk_resize(struct disk *d, const char *name, uint64_t size)
 	e->inode->size = size;
 }
 
+bool simdisk_hurt(struct disk *d, const char *name, uint64_t block, bool stale, char *ret_was)
+{
+	struct name *e = find(&of(d)->now, name);
+	char *p;
+
+	if (!e || (block + 1) * BLOCK_SIZE > e->inode->size)
+		return false;
+	p = e->inode->data + block * BLOCK_SIZE;
+	memcpy(ret_was, p, BLOCK_SIZE);
+	if (stale)
+		memcpy(p, e->inode->was + block * BLOCK_SIZE, BLOCK_SIZE);
+	else
+		memset(p, 0, BLOCK_SIZE);
+	return memcmp(ret_was, p, BLOCK_SIZE) != 0;
+}
+
+void simdisk_heal(struct disk *d, const char *name, uint64_t block, const char *was)
+{
+	struct name *e = find(&of(d)->now, name);
+
+	check(e && (block + 1) * BLOCK_SIZE <= e->inode->size);
+	memcpy(e->inode->data + block * BLOCK_SIZE, was, BLOCK_SIZE);
+}
+
+uint64_t simdisk_fail_read(struct disk *d, uint64_t reads)
+{
+	uint64_t left = of(d)->fail_read;
+
+	of(d)->fail_read = reads;
+	return left;
+}
+
 /* ---- the calls ---- */
 
 static int sim_list(struct disk *d, void (*each)(void *ctx, const char *name, uint64_t size),
@@ -388,10 +420,13 @@ static int sim_fill(struct disk *d, struct disk_file *f, uint64_t from, uint64_t
 		to = from + rand_below((to - from) / BLOCK_SIZE + 1) * BLOCK_SIZE;
 	if (to > inode->cap) {
 		inode->data = mem_grow(inode->data, inode->cap, to);
+		inode->was = mem_grow(inode->was, inode->cap, to);
 		inode->cap = to;
 	}
-	if (to > from)
+	if (to > from) {
 		memset(inode->data + from, 0, to - from);
+		memset(inode->was + from, 0, to - from);
+	}
 	if (to > inode->size)
 		inode->size = to;
 	return dead ? -EIO : 0;
@@ -403,6 +438,8 @@ static int64_t sim_read(struct disk *d, struct disk_file *f, void *p, size_t n, 
 		return -EIO;
 	check(f->flags & DISK_READ && off % DISK_ALIGN == 0 && n % DISK_ALIGN == 0 &&
 	      (uintptr_t)p % DISK_ALIGN == 0);
+	if (of(d)->fail_read && --of(d)->fail_read == 0)
+		return -EIO;
 	if (off >= f->inode->size)
 		return 0;
 	if (n > f->inode->size - off)
@@ -430,6 +467,7 @@ static int64_t sim_write_now(struct disk *d, struct disk_file *f, const void *p,
 			tear(f->inode, p, n, off);
 		return -EIO;
 	}
+	memcpy(f->inode->was + off, f->inode->data + off, n);
 	memcpy(f->inode->data + off, p, n);
 	return (int64_t)n;
 }
@@ -506,6 +544,7 @@ static void land(struct simdisk *s, struct flight f)
 		tear(f.inode, f.p, f.n, f.off);
 		res = -EIO;
 	} else {
+		memcpy(f.inode->was + f.off, f.inode->data + f.off, f.n);
 		memcpy(f.inode->data + f.off, f.p, f.n);
 		s->landed += !f.op;
 	}
@@ -550,6 +589,7 @@ void simdisk_free(struct disk *d)
 			world_fail("a file is left open");
 	for (unsigned i = 0; i < s->inodes_n; i++) {
 		mem_free(s->inodes[i]->data);
+		mem_free(s->inodes[i]->was);
 		mem_free(s->inodes[i]);
 	}
 	mem_free(s->inodes);

@@ -113,6 +113,12 @@ static bool report_worlds(void)
 	all &= happened("writes of the dead that landed", c->landed_late);
 	all &= happened("bad bits in promised mail", c->rotten);
 	all &= happened("of them found", c->rot_found);
+	all &= happened("blocks of zeros", c->zeroed);
+	all &= happened("blocks that are old", c->stale);
+	all &= happened("of both found", c->hurt_found);
+	all &= happened("of both a last, torn batch", c->hurt_tail);
+	all &= happened("EIO on reads, once", c->read_eios);
+	(void)happened("of them met as a bad block", c->eio_costs);
 	all &= happened("seals read", c->seals);
 	all &= happened("long manifests read", c->long_manifests);
 	all &= happened("idle marks read", c->idle_marks);

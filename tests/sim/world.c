@@ -480,7 +480,7 @@ static bool recover(struct world *w, struct journal_end *ret)
 /* ---- rot: one bit of something that was promised ---- */
 
 struct rot {
-	struct added *hit;
+	struct added *hit; /* NULL: not known; the first that is lost */
 	char name[SEGMENT_NAME_MAX];
 	uint64_t byte;
 	unsigned bit;
@@ -520,16 +520,21 @@ static size_t find_added(struct world *w, const struct record *r, size_t from)
 
 /* Records [from, to) of all lists joined were not read: they must be in the batch that was hit, or
  * in one that was torn inside a block, of which some were never there. */
-static void expect_lost(struct world *w, const struct rot *rot, size_t from, size_t to)
+static void expect_lost(struct world *w, struct rot *rot, size_t from, size_t to)
 {
 	size_t at = 0;
 
 	for (unsigned i = 0; i < w->runs_n; at += w->runs[i].seen, i++) {
 		for (size_t k = from > at ? from - at : 0; k < w->runs[i].seen && at + k < to;
 		     k++) {
-			uint64_t pos = w->runs[i].v[k].pos, hit = rot->hit->pos;
+			uint64_t pos = w->runs[i].v[k].pos, hit;
 
-			if ((pos > hit ? pos - hit : hit - pos) > BATCH_SPAN && !is_ambiguous(w, pos))
+			if (is_ambiguous(w, pos))
+				continue;
+			if (!rot->hit)
+				rot->hit = &w->runs[i].v[k];
+			hit = rot->hit->pos;
+			if ((pos > hit ? pos - hit : hit - pos) > BATCH_SPAN)
 				world_fail("a bad bit at %s byte %" PRIu64
 					   ", in the record at %" PRIu64
 					   ", costs the record at %" PRIu64,
@@ -538,9 +543,23 @@ static void expect_lost(struct world *w, const struct rot *rot, size_t from, siz
 	}
 }
 
-/* Walks a damaged journal: nothing may be changed or invented, and what is missing must be in
+/* Is something that was promised among them? */
+static bool lost_promised(const struct world *w, size_t from, size_t to)
+{
+	size_t at = 0;
+
+	for (unsigned i = 0; i < w->runs_n; at += w->runs[i].seen, i++)
+		for (size_t k = from > at ? from - at : 0;
+		     k < w->runs[i].acked && k < w->runs[i].seen && at + k < to; k++)
+			if (!is_ambiguous(w, w->runs[i].v[k].pos))
+				return true;
+	return false;
+}
+
+/* ret_tail, if not NULL: all that is missing of what was promised is the end of it.
+ * Walks a damaged journal: nothing may be changed or invented, and what is missing must be in
  * the damaged batch.  Returns how often damage was said. */
-static unsigned walk_rotten(struct world *w, const struct rot *rot)
+static unsigned walk_rotten(struct world *w, struct rot *rot, bool *ret_tail)
 {
 	struct reader *r = reader_new(w->disk, NULL, SEGMENT_SIZE, SHARD);
 	enum read_result got;
@@ -548,14 +567,24 @@ static unsigned walk_rotten(struct world *w, const struct rot *rot)
 	struct buf why;
 	unsigned damages = 0;
 	size_t next = 0;
+	bool gap = false;
 
 	buf_init(&why, 512);
-	if (reader_open(r, &why))
-		world_fail("a journal with one bad bit can't be opened: %.*s",
-			   SPAN_ARG(buf_span(&why)));
-	while ((got = reader_next(r, true, &rec)) == READ_OK || got == READ_DAMAGE) {
+	if (reader_open(r, &why)) { /* it may be asked once more */
+		reader_free(r);
+		r = reader_new(w->disk, NULL, SEGMENT_SIZE, SHARD);
+		damages++;
+		if (reader_open(r, &why))
+			world_fail("a journal with one fault can't be opened: %.*s",
+				   SPAN_ARG(buf_span(&why)));
+	}
+	while ((got = reader_next(r, true, &rec)) != READ_END) {
 		size_t at;
 
+		if (got == READ_ERROR && damages++ > 8)
+			world_fail("a journal with one fault can't be read");
+		if (got == READ_ERROR)
+			continue;
 		if (got == READ_DAMAGE) {
 			damages += !is_ambiguous(w, rec.pos);
 			continue;
@@ -567,9 +596,12 @@ static unsigned walk_rotten(struct world *w, const struct rot *rot)
 			world_fail("behind damage, a record that was never added, at %" PRIu64,
 				   rec.pos);
 		expect_lost(w, rot, next, at);
+		gap = gap || lost_promised(w, next, at);
 		next = at + 1;
 	}
 	expect_lost(w, rot, next, SIZE_MAX);
+	if (ret_tail)
+		*ret_tail = !gap && lost_promised(w, next, SIZE_MAX);
 	buf_free(&why);
 	reader_free(r);
 	return damages;
@@ -590,7 +622,7 @@ static void rot(struct world *w)
 	verdict = journal_recover(w->disk, &end);
 	if (verdict == RECOVERED_FAILED)
 		world_fail("one bad bit: recovery fails: %.*s", SPAN_ARG(buf_span(&end.why)));
-	damages = walk_rotten(w, &rot);
+	damages = walk_rotten(w, &rot, NULL);
 	if (!damages)
 		world_fail("a bad bit at %s byte %" PRIu64
 			   " passes in silence (recovery says %d: %.*s)",
@@ -598,6 +630,58 @@ static void rot(struct world *w)
 	world_counts.rot_found++;
 	journal_end_fini(&end);
 	check(simdisk_rot(w->disk, rot.name, rot.byte, rot.bit));
+}
+
+/* ---- blocks that are not what was written, once; reads that fail, once ---- */
+
+/* The disk lost a write, or reads zeros: that must be said, unless all that it hit is the last
+ * batch of all.  There a lost write and one that was never made are the same bytes. */
+static void hurt(struct world *w)
+{
+	struct journal_end end;
+	struct rot rot;
+	enum recovered verdict;
+	unsigned damages;
+	char was[BLOCK_SIZE];
+	bool tail, stale = rand_below(2);
+	uint64_t block;
+
+	if (!rot_pick(w, &rot))
+		return;
+	block = rot.byte / BLOCK_SIZE;
+	if (!simdisk_hurt(w->disk, rot.name, block, stale, was))
+		return;
+	world_counts.zeroed += !stale;
+	world_counts.stale += stale;
+	verdict = journal_recover(w->disk, &end);
+	if (verdict == RECOVERED_FAILED || verdict == RECOVERED_EMPTY)
+		world_fail("one bad block: recovery says %d: %.*s", (int)verdict,
+			   SPAN_ARG(buf_span(&end.why)));
+	damages = walk_rotten(w, &rot, &tail);
+	if (!damages && !tail)
+		world_fail("block %" PRIu64 " of %s is %s, in silence (recovery says %d)", block,
+			   rot.name, stale ? "old" : "zeros", (int)verdict);
+	world_counts.hurt_found += damages > 0;
+	world_counts.hurt_tail += !damages;
+	journal_end_fini(&end);
+	simdisk_heal(w->disk, rot.name, block, was);
+}
+
+/* Whoever reads is told, and either loses no more than a bad block would cost, or reads on; behind
+ * it, all is there as ever. */
+static void eio_once(struct world *w)
+{
+	struct rot rot = {.name = "(unreadable, once)"};
+	bool tail, fired;
+
+	(void)simdisk_fail_read(w->disk, 1 + rand_below(60));
+	if (!walk_rotten(w, &rot, &tail) && rot.hit)
+		world_fail("a read fails, and the record at %" PRIu64 " is lost in silence",
+			   rot.hit->pos);
+	fired = simdisk_fail_read(w->disk, 0) == 0;
+	world_counts.read_eios += fired;
+	world_counts.eio_costs += fired && rot.hit;
+	walk_all(w);
 }
 
 /* ---- a round ---- */
@@ -746,6 +830,9 @@ static void start_journald(struct world *w)
 			uint64_t left = simdisk_fuse(w->disk, 0);
 
 			rot(w);
+			hurt(w);
+			if (w->runs_n)
+				eio_once(w);
 			simdisk_fuse(w->disk, left);
 		}
 		if (good) {
@@ -758,7 +845,7 @@ static void start_journald(struct world *w)
 								 .pool = (uint32_t)rand_below(3),
 								 .reserve = (uint32_t)rand_below(2) * 4},
 					&commit_calls, w);
-			good = e == 0;
+			good = e == 0 && !world_is_dark(w);
 			if (e && !world_is_dark(w))
 				world_fail("the journal can't be opened: %s", strerror(-e));
 		}

@@ -34,7 +34,8 @@ struct guest {
 
 struct world_counts {
 	uint64_t rounds, records, acked, power_losses, kills, torn, ambiguous, eios, fuses, landed_late, seals, long_manifests,
-		ring_missed, idle_marks, enospc, switches, rotten, rot_found, guest_checks;
+		ring_missed, idle_marks, enospc, switches, rotten, rot_found, zeroed, stale, hurt_found,
+		hurt_tail, read_eios, eio_costs, guest_checks;
 };
 extern struct world_counts world_counts;
 
@@ -70,6 +71,10 @@ uint64_t     simdisk_eios(const struct disk *d);
 uint64_t     simdisk_landed(const struct disk *d);
 /* Flips one bit of a file that has this name; false: no such file. */
 bool         simdisk_rot(struct disk *d, const char *name, uint64_t byte, unsigned bit);
+/* A block is not what was written: it is zeros, or what lay there before; false: nothing is changed by that. */
+bool         simdisk_hurt(struct disk *d, const char *name, uint64_t block, bool stale, char *ret_was);
+void         simdisk_heal(struct disk *d, const char *name, uint64_t block, const char *was);
+uint64_t     simdisk_fail_read(struct disk *d, uint64_t reads); /* the so many'th from now is EIO; 0: none; what was left */
 /* The bytes of a file, to be damaged; NULL: no such file.  Valid until it is resized. */
 char        *simdisk_bytes(struct disk *d, const char *name, uint64_t *ret_size);
 void         simdisk_resize(struct disk *d, const char *name, uint64_t size); /* what is cut off comes back with it */
