@@ -20,7 +20,7 @@
 #include <string.h>
 
 #define CHUNK_MAX  (1024 * 1024) /* read at a time; less of small segments */
-#define DICTS_MAX  8             /* that the victims' frames use */
+#define DICTS_MAX  COLD_DICTS_MAX /* that a victim's frames use: they lie in front of them */
 #define PLACES_MAX (1u << 20)    /* messages of one round whose parts were copied; more end it */
 /* A round ends behind a victim, so there may be as many more as one of the largest segments holds, in
  * records of the smallest size. */
@@ -148,16 +148,27 @@ static struct kept_dict *kept_dict(struct compact *c, uint32_t number)
 	return NULL;
 }
 
-static void keep_dict(struct compact *c, const struct record *r)
+/* false: more than are ever written to a segment; without them frames would be lost. */
+static bool keep_dict(struct compact *c, const struct record *r)
 {
 	struct kept_dict *d = &c->dicts[c->dicts_n];
 
-	if (kept_dict(c, r->head.number) || c->dicts_n == DICTS_MAX)
-		return;
+	if (kept_dict(c, r->head.number))
+		return true;
+	if (c->dicts_n == DICTS_MAX)
+		return false;
 	d->number = r->head.number;
 	buf_init(&d->bytes, REC_MAX);
 	check(buf_add(&d->bytes, r->body));
 	c->dicts_n++;
+	return true;
+}
+
+static void forget_dicts(struct compact *c)
+{
+	for (uint32_t i = 0; i < c->dicts_n; i++)
+		buf_free(&c->dicts[i].bytes);
+	c->dicts_n = 0;
 }
 
 static bool is_of_interest(const struct record *r)
@@ -203,8 +214,8 @@ static void run_read(struct errand *e)
 	while (!k->error && !k->ended && k->bytes.n < chunk_size(c)) {
 		switch (reader_next(c->reader, BODIES_WHOLE, &r)) {
 		case READ_OK:
-			if (r.head.type == REC_DICT)
-				keep_dict(c, &r);
+			if (r.head.type == REC_DICT && !keep_dict(c, &r))
+				k->error = -E2BIG;
 			else if (is_of_interest(&r))
 				chunk_add(k, &r);
 			break;
@@ -479,9 +490,7 @@ static void end_round(struct compact *c)
 	c->reader = c->msgs = NULL;
 	while (map_next(&c->places, &at, &id))
 		places_free(c, id);
-	for (uint32_t i = 0; i < c->dicts_n; i++)
-		buf_free(&c->dicts[i].bytes);
-	c->dicts_n = 0;
+	forget_dicts(c);
 	mem_free(c->rest);
 	mem_free(c->rest_ids);
 	c->rest = c->rest_ids = NULL;
@@ -511,6 +520,7 @@ static void next_victim(struct compact *c)
 {
 	reader_free(c->reader);
 	c->reader = NULL;
+	forget_dicts(c);
 	c->victim++;
 	if (is_full(c))
 		for (; c->victim < c->round->victims_n; c->victim++)
@@ -743,8 +753,7 @@ void compact_free(struct compact *c)
 	while (map_next(&c->places, &at, &id))
 		places_free(c, id);
 	map_fini(&c->places);
-	for (uint32_t i = 0; i < c->dicts_n; i++)
-		buf_free(&c->dicts[i].bytes);
+	forget_dicts(c);
 	cold_fini(&c->cold);
 	buf_free(&c->chunk.bytes);
 	mem_free(c->chunk.v);

@@ -1,202 +1,433 @@
-/* The keeper over a real commit; sched and one body that agree to everything are played here. */
+/* keeper beside a real commit, on a real disk; the test is sched and each body. */
+#include "sweep_home.h"
+
 #include "journal/keeper.h"
 
-#include "journal_home.h"
+#define PATIENCE_MS 20000
+#define SAID_MAX    256
+#define FULL        (400)           /* messages of fill(): some twenty segments */
 
-static struct home home;
-static struct keeper *keeper;
-static struct msg_retired agreed;
-static bool asked;
+struct said {
+	struct msg_retire m;
+	bool answered;
+};
+struct kept {
+	struct home home;
+	struct keeper *keeper;
+	struct timer tick;
+	struct said said[SAID_MAX];
+	unsigned said_n;
+	uint64_t answers;           /* bodies that answer whatever is asked */
+	uint64_t failed;
+};
+
+static void keeper_on_moved(void *ctx, uint64_t durable)
+{
+	struct kept *k = owner_of((struct home *)ctx, struct kept, home);
+
+	home_on_moved(ctx, durable);
+	if (k->keeper)
+		keeper_moved(k->keeper);
+}
+
+static void keeper_on_entered(void *ctx, uint64_t number, uint64_t edits)
+{
+	struct kept *k = owner_of((struct home *)ctx, struct kept, home);
+
+	home_on_entered(ctx, number, edits);
+	if (k->keeper)
+		keeper_entered(k->keeper, number, edits);
+}
+
+static const struct commit_calls commit_says = {keeper_on_moved, home_on_room, home_on_failed,
+						keeper_on_entered};
 
 static void on_retire(void *ctx, const struct msg_retire *m, struct span moved)
 {
-	asked = asked || m->part == RETIRE_LAST;
-	agreed = (struct msg_retired){.segment = m->segment, .serial = m->serial};
+	struct kept *k = ctx;
+
+	assert_int_equal(moved.n % sizeof(struct msg_moved), 0);
+	if (m->part != RETIRE_LAST)
+		return;
+	assert_true(k->said_n < SAID_MAX);
+	k->said[k->said_n++] = (struct said){.m = *m};
 }
 
-static void on_room(void *ctx)
+static void on_no_room(void *ctx)
 {
 }
 
-static void on_failed(void *ctx, int error)
+static void on_copy_failed(void *ctx, int error)
 {
-	fail_msg("a copy can't be written: %s", strerror(-error));
+	((struct kept *)ctx)->failed++;
 }
 
-static const struct keeper_calls calls = {on_retire, on_room, on_failed};
+static const struct keeper_calls keeper_says = {on_retire, on_no_room, on_copy_failed};
 
-static int begin(void **state)
+static void on_tick(struct timer *t)
 {
-	home_init(&home, LOOP_AUTO);
-	return 0;
+	struct kept *k = owner_of(t, struct kept, tick);
+
+	timer_set(k->home.loop, &k->tick, 5);
 }
 
-static int end(void **state)
+static void answer(struct kept *k, const struct said *s, uint32_t body, uint32_t serial)
 {
-	home_fini(&home);
-	return 0;
+	struct msg_retired m = {.segment = s->m.segment, .serial = serial};
+
+	keeper_retired(k->keeper, body, &m);
 }
 
-static void keeper_begin(void)
+static void pass(struct kept *k)
 {
-	struct keeper_options o = {.loop = home.loop,
-				   .disk = home.disk,
-				   .commit = home.commit,
-				   .ring = &home.ring,
-				   .segment_size = HOME_SEGMENT,
-				   .shard = 1,
-				   .calls = &calls};
-
-	asked = false;
-	keeper = keeper_new(&o);
-	keeper_sched(keeper, true);
-	keeper_bodies(keeper, 1);
+	loop_pass(k->home.loop);
+	for (unsigned i = 0; i < k->said_n && k->answers; i++) {
+		if (k->said[i].answered)
+			continue;
+		k->said[i].answered = true;
+		for (uint32_t body = 0; body < 64; body++)
+			if (k->answers >> body & 1)
+				answer(k, &k->said[i], body, k->said[i].m.serial);
+	}
 }
 
-static void pass(void)
-{
-	uint64_t entered = home.entered;
+#define until(k, cond)                                                       \
+	do {                                                                 \
+		uint64_t end_ = clock_mono_ms() + PATIENCE_MS;               \
+		while (!(cond)) {                                            \
+			if (clock_mono_ms() > end_)                          \
+				fail_msg("never: %s", #cond);                \
+			pass(k);                                             \
+		}                                                            \
+	} while (0)
 
-	loop_pass(home.loop);
-	keeper_moved(keeper);
-	if (home.entered != entered)
-		keeper_entered(keeper, home.entered, home.edits);
-	if (asked)
-		keeper_retired(keeper, 0, &agreed);
-	asked = false;
+/* More than a look of the keeper's timer. */
+static void for_a_while(struct kept *k)
+{
+	uint64_t end = clock_mono_ms() + 1200;
+
+	while (clock_mono_ms() < end)
+		pass(k);
 }
 
-static void keeper_end(void)
+static void begin_journal(struct kept *k)
 {
-	keeper_close(keeper);
-	while (!keeper_is_closed(keeper))
-		loop_pass(home.loop);
-	keeper_free(keeper);
+	struct home *h = &k->home;
+	struct journal_end end;
+
+	assert_int_not_equal(home_recover(h, &end), RECOVERED_FAILED);
+	assert_int_equal(ring_make(&h->ring, HOME_RING, HOME_SEGMENT), 0);
+	assert_int_equal(commit_open(&h->commit, h->loop, h->disk, &h->ring, &end,
+				     &(struct commit_options){.segment_size = HOME_SEGMENT,
+							      .shard = 1,
+							      .direct = h->direct,
+							      .pool = 2},
+				     &commit_says, h),
+			 0);
+	journal_end_fini(&end);
 }
 
-static void put(enum rec_type type, uint64_t id, const void *p, size_t n)
+static void begin_keeper(struct kept *k, uint64_t bodies, struct space_keep keep)
 {
-	struct rec_head h = {.type = (uint8_t)type, .id = id};
-	struct span body = span_of(p, n);
+	struct keeper_options o = {
+		.loop = k->home.loop,
+		.disk = k->home.disk,
+		.commit = k->home.commit,
+		.ring = &k->home.ring,
+		.segment_size = HOME_SEGMENT,
+		.shard = 1,
+		.keep = keep,
+		.calls = &keeper_says,
+		.ctx = k,
+	};
 
-	while (!commit_add(home.commit, &h, &body, 1, COMMIT_ACKED))
-		loop_pass(home.loop);
-	home_settle(&home);
+	k->keeper = keeper_new(&o);
+	keeper_sched(k->keeper, true);
+	keeper_bodies(k->keeper, bodies);
+	until(k, keeper_live(k->keeper));
 }
 
-static void put_message(uint64_t id)
+static void end_run(struct kept *k)
 {
-	struct rec_msg m = {.rcpts = 1};
-
-	put(REC_MSG, id, &m, sizeof(m));
+	home_settle(&k->home);
+	if (k->keeper) {
+		keeper_close(k->keeper);
+		while (!keeper_is_closed(k->keeper))
+			loop_pass(k->home.loop);
+		keeper_free(k->keeper);
+	}
+	k->keeper = NULL;
+	home_close(&k->home);
 }
 
-static void put_outcome(uint64_t id)
+/* All of it delivered: of each `living`'th message nothing is. */
+static void fill_dead(struct kept *k, uint64_t from, unsigned living)
 {
-	struct {
-		struct rec_state s;
-		struct msg_range r;
-	} done = {.s = {.outcome = OUTCOME_DELIVERED, .ranges_n = 1}};
-
-	put(REC_STATE, id, &done, sizeof(done));
+	for (unsigned i = 0; i < FULL; i++) {
+		send_mail(&k->home, from + i * 64, 100 + i * 37 % 6000);
+		if (!living || i % living)
+			deliver(&k->home, from + i * 64);
+		if (i % 5 == 0)
+			loop_pass(k->home.loop);
+	}
+	home_settle(&k->home);
 }
 
-/* Records that mean nothing. */
-static void fill_to(uint64_t number)
+/* An earlier run's segments lie there, dead; keeper runs, and bodies are there. */
+static void begin_full(struct kept *k, uint64_t bodies, struct space_keep keep)
 {
-	for (uint32_t i = 0; commit_number(home.commit) < number; i++)
-		home_put(&home, REC_ACT, 1, i, 2000, 0);
-	home_settle(&home);
+	*k = (struct kept){.said_n = 0};
+	home_init(&k->home, LOOP_EPOLL);
+	timer_init(&k->tick, on_tick);
+	timer_set(k->home.loop, &k->tick, 5);
+	begin_journal(k);
+	fill_dead(k, 6400, 0);
+	end_run(k);
+	begin_journal(k);
+	begin_keeper(k, bodies, keep);
 }
 
-static bool is_named(uint64_t number)
+static void end_all(struct kept *k)
+{
+	end_run(k);
+	timer_stop(k->home.loop, &k->tick);
+	home_fini(&k->home);
+}
+
+static const struct manifest_entry *named(const struct kept *k, uint64_t number)
 {
 	uint32_t n;
-	const struct manifest_entry *v = commit_named(home.commit, &n);
+	const struct manifest_entry *v = commit_named(k->home.commit, &n);
 
 	for (uint32_t i = 0; i < n; i++)
 		if (v[i].number == number)
-			return true;
-	return false;
+			return &v[i];
+	return NULL;
 }
 
-/* In 1 and 5 there is a message each, in 3 the end of the first one. */
-static void make_journal(void)
+static bool is_there(const struct kept *k, const char *kind, uint64_t number)
 {
-	home_open(&home);
-	put_message(id_make(1, 1, 1));
-	fill_to(3);
-	put_outcome(id_make(1, 1, 1));
-	fill_to(5);
-	put_message(id_make(1, 2, 1));
-	fill_to(6);
-	home_close(&home);
+	char path[160];
+
+	snprintf(path, sizeof(path), "%s/%s-%016llx", k->home.dir, kind,
+		 (unsigned long long)number);
+	return access(path, F_OK) == 0;
 }
 
-static void seg_path(char path[128], const char *prefix, uint64_t number)
+static uint64_t given_up(const struct kept *k)
 {
-	snprintf(path, 128, "%s/%s%016llx", home.dir, prefix, (unsigned long long)number);
+	struct keeper_counts c;
+
+	keeper_count(k->keeper, &c);
+	return c.given_up;
 }
 
-static void move_file(const char *from, const char *to, uint64_t number)
-{
-	char a[128], b[128];
+static const struct space_keep nothing;
 
-	seg_path(a, from, number);
-	seg_path(b, to, number);
-	assert_int_equal(rename(a, b), 0);
+static void all_bodies_must_have_let_go(void **state)
+{
+	struct kept k;
+	uint64_t number;
+
+	begin_full(&k, 3, nothing);
+	until(&k, k.said_n > 0);
+	number = k.said[0].m.segment;
+	assert_non_null(named(&k, number));
+	answer(&k, &k.said[0], 0, k.said[0].m.serial);
+	answer(&k, &k.said[0], 1, k.said[0].m.serial + 1); /* of another time */
+	for_a_while(&k);
+	assert_non_null(named(&k, number));
+	assert_int_equal(given_up(&k), 0);
+	answer(&k, &k.said[0], 1, k.said[0].m.serial);
+	until(&k, !named(&k, number));
+	k.answers = 3;
+	until(&k, given_up(&k) > 0);
+	until(&k, !is_there(&k, "seg", number));
+	end_all(&k);
 }
 
-static void all_is_well(void)
+static void a_body_that_comes_anew_is_asked_again(void **state)
 {
-	assert_int_equal(live_msg_at(keeper_live(keeper), id_make(1, 1, 1)), 0);
-	assert_int_not_equal(live_msg_at(keeper_live(keeper), id_make(1, 2, 1)), 0);
+	struct kept k;
+	uint64_t number;
+	unsigned n;
+
+	begin_full(&k, 3, nothing);
+	until(&k, k.said_n > 0);
+	number = k.said[0].m.segment;
+	answer(&k, &k.said[0], 0, k.said[0].m.serial);
+	keeper_body_came(k.keeper, 0);
+	answer(&k, &k.said[0], 1, k.said[0].m.serial);
+	n = k.said_n;
+	pass(&k);
+	assert_non_null(named(&k, number));
+	until(&k, k.said_n > n);
+	assert_non_null(named(&k, number));
+	assert_int_equal(k.said[n].m.segment, number);
+	answer(&k, &k.said[n], 0, k.said[n].m.serial);
+	until(&k, !named(&k, number));
+	end_all(&k);
 }
 
-static void what_is_dead_goes(void **state)
+static void a_new_sched_is_told_all_of_it(void **state)
 {
-	make_journal();
-	assert_int_equal(home_open(&home), RECOVERED_CLEAN);
-	keeper_begin();
-	while (is_named(1) || is_named(2) || is_named(3) || is_named(4))
-		pass();
-	all_is_well();
-	keeper_end();
+	struct kept k;
+	uint64_t number;
+	uint32_t serial;
+	unsigned n;
+
+	begin_full(&k, 1, nothing);
+	until(&k, k.said_n > 0);
+	number = k.said[0].m.segment;
+	serial = k.said[0].m.serial;
+	keeper_sched(k.keeper, false);
+	n = k.said_n;
+	answer(&k, &k.said[0], 0, serial);
+	for_a_while(&k);
+	assert_int_equal(k.said_n, n); /* to whom? */
+	assert_non_null(named(&k, number));
+	keeper_sched(k.keeper, true);
+	assert_true(k.said_n > n);
+	assert_int_equal(k.said[n].m.segment, number);
+	assert_int_not_equal(k.said[n].m.serial, serial);
+	answer(&k, &k.said[n], 0, serial);
+	for_a_while(&k);
+	assert_non_null(named(&k, number));
+	answer(&k, &k.said[n], 0, k.said[n].m.serial);
+	until(&k, !named(&k, number));
+	end_all(&k);
 }
 
-/* While 1 is away, 3 must stay: what it says is needed when 1 is back. */
-static void outcomes_wait_for_a_segment_that_is_missing(void **state)
+static void nothing_goes_without_sched_or_bodies(void **state)
 {
-	uint64_t begun;
+	struct kept k;
+	uint64_t number;
 
-	make_journal();
-	move_file("seg-", "away-", 1);
-	assert_int_equal(home_open(&home), RECOVERED_DAMAGED);
-	keeper_begin();
-	while (!keeper_live(keeper))
-		pass();
-	begun = clock_mono_ms();
-	while (clock_mono_ms() < begun + 2500) /* two looks and more */
-		pass();
-	for (uint64_t n = 1; n <= 5; n++)
-		assert_true(is_named(n));
-	keeper_end();
-	home_close(&home);
-	move_file("away-", "seg-", 1);
-	assert_int_equal(home_open(&home), RECOVERED_CLEAN);
-	keeper_begin();
-	while (is_named(1) || is_named(2) || is_named(3) || is_named(4))
-		pass();
-	all_is_well();
-	keeper_end();
+	begin_full(&k, 0, nothing);
+	until(&k, k.said_n > 0);
+	number = k.said[0].m.segment;
+	for_a_while(&k);
+	assert_non_null(named(&k, number));
+	keeper_bodies(k.keeper, 1);
+	k.answers = 1;
+	until(&k, !named(&k, number));
+	end_all(&k);
+}
+
+static unsigned history_of(const struct kept *k)
+{
+	uint32_t n, history = 0;
+	const struct manifest_entry *v = commit_named(k->home.commit, &n);
+
+	for (uint32_t i = 0; i < n; i++) {
+		history += v[i].state == SEGMENT_HISTORY;
+		if (v[i].state == SEGMENT_HISTORY)
+			assert_true(is_there(k, "seg", v[i].number));
+	}
+	return history;
+}
+
+static void history_stays_as_much_as_was_said(void **state)
+{
+	struct kept k;
+
+	begin_full(&k, 1, (struct space_keep){.bytes = 4 * HOME_SEGMENT, .days = 1});
+	k.answers = 1;
+	until(&k, given_up(&k) > 4);
+	assert_int_equal(history_of(&k), 4);
+	keeper_control(k.keeper, 0, &nothing);
+	until(&k, history_of(&k) == 0);
+	end_all(&k);
+}
+
+static void begin_hurt(struct kept *k, unsigned living)
+{
+	*k = (struct kept){.answers = 1};
+	home_init(&k->home, LOOP_EPOLL);
+	timer_init(&k->tick, on_tick);
+	timer_set(k->home.loop, &k->tick, 5);
+	begin_journal(k);
+	fill_dead(k, 6400, living);
+	end_run(k);
+}
+
+static void what_is_damaged_is_kept_under_another_name(void **state)
+{
+	struct kept k;
+	struct keeper_counts c;
+
+	begin_hurt(&k, 0);
+	home_flip(&k.home, 3 * HOME_SEGMENT + 5 * BLOCK_SIZE + 1000, 1);
+	begin_journal(&k);
+	begin_keeper(&k, 1, (struct space_keep){.bytes = 1 << 30, .days = 1});
+	until(&k, is_there(&k, "bad", 3));
+	assert_false(is_there(&k, "seg", 3));
+	assert_null(named(&k, 3));
+	keeper_count(k.keeper, &c);
+	assert_int_equal(c.damaged, 1);
+	assert_false(is_there(&k, "bad", 4));
+	end_all(&k);
+}
+
+static void what_is_missing_stays_named(void **state)
+{
+	struct kept k;
+	char path[160];
+
+	begin_hurt(&k, 0);
+	snprintf(path, sizeof(path), "%s/seg-%016x", k.home.dir, 3);
+	assert_int_equal(unlink(path), 0);
+	begin_journal(&k);
+	assert_true(commit_is_lost(k.home.commit, 3));
+	begin_keeper(&k, 1, nothing);
+	until(&k, given_up(&k) > 4);
+	keeper_compact(k.keeper);
+	for_a_while(&k);
+	until(&k, keeper_is_idle(k.keeper));
+	assert_non_null(named(&k, 3));
+	assert_int_equal(named(&k, 3)->state, SEGMENT_QUEUE);
+	assert_null(named(&k, 4));
+	end_all(&k);
+}
+
+/* Damage that only compaction meets: the others of the round leave, with copies. */
+static void a_victim_that_failed_stays(void **state)
+{
+	struct kept k;
+	struct keeper_counts c = {0};
+	struct live_counts before, after;
+
+	begin_hurt(&k, 10);
+	begin_journal(&k);
+	begin_keeper(&k, 1, nothing);
+	live_count(keeper_live(k.keeper), &before);
+	assert_int_equal(before.messages, FULL / 10);
+	home_flip(&k.home, 3 * HOME_SEGMENT + 5 * BLOCK_SIZE + 1000, 1);
+	keeper_compact(k.keeper);
+	until(&k, (keeper_count(k.keeper, &c), c.failed_rounds > 0) && given_up(&k) > 4);
+	until(&k, keeper_is_idle(k.keeper));
+	assert_non_null(named(&k, 3));
+	assert_int_equal(named(&k, 3)->state, SEGMENT_QUEUE);
+	assert_true(is_there(&k, "seg", 3));
+	assert_null(named(&k, 4));
+	assert_non_null(named(&k, COLD_FIRST));
+	live_count(keeper_live(k.keeper), &after);
+	assert_int_equal(after.messages, before.messages);
+	assert_int_equal(k.failed, 0);
+	end_all(&k);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(what_is_dead_goes, begin, end),
-		cmocka_unit_test_setup_teardown(outcomes_wait_for_a_segment_that_is_missing,
-						begin, end),
+		cmocka_unit_test(all_bodies_must_have_let_go),
+		cmocka_unit_test(a_body_that_comes_anew_is_asked_again),
+		cmocka_unit_test(a_new_sched_is_told_all_of_it),
+		cmocka_unit_test(nothing_goes_without_sched_or_bodies),
+		cmocka_unit_test(history_stays_as_much_as_was_said),
+		cmocka_unit_test(what_is_damaged_is_kept_under_another_name),
+		cmocka_unit_test(what_is_missing_stays_named),
+		cmocka_unit_test(a_victim_that_failed_stays),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
