@@ -227,6 +227,7 @@ static void take_texts(struct plan *p, struct message *m, const struct load *l)
 /* ---- recipients that are lost */
 
 #define LOST_RANGES 64 /* of one outcome */
+#define LOST_MAX    (1u << 24) /* of one message: 14 bytes each; more would be an absurd MSG */
 struct lost {
 	struct msg_range ranges[LOST_RANGES];
 	uint16_t n;
@@ -273,6 +274,8 @@ static void take_lost(struct intake *in, uint64_t here)
 	struct lost lost = {.n = 0};
 	struct bits have = {0};
 
+	if (left > LOST_MAX)
+		left = LOST_MAX;
 	in->message->lost = 1;
 	in->plan->counts.lost_parts += l->rcpt_parts - l->parts_n;
 	tell_damage(&in->plan->tell, l->id, "recipients damaged in the journal");
