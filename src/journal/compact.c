@@ -31,9 +31,9 @@
  * number, so that none is ever used twice. */
 #define COLDS_OF_HOT 8
 
-struct place { /* where a part of a message lies now */
-	uint64_t pos;
-	uint32_t number;
+struct place { /* where a part of a message lies now, and where it was */
+	uint64_t pos, from;
+	uint32_t number, n;
 	uint8_t type;
 };
 struct places {
@@ -299,7 +299,11 @@ static void note_place(struct compact *c, const struct item *i)
 		p->cap = cap;
 	}
 	p->v[p->n++] = (struct place){
-		.pos = i->to, .number = i->r.head.number, .type = i->r.head.type};
+		.pos = i->to,
+		.from = i->r.pos,
+		.number = i->r.head.number,
+		.n = i->r.head.n,
+		.type = i->r.head.type};
 }
 
 static void places_free(struct compact *c, uint64_t id)
@@ -331,7 +335,6 @@ static void point(struct compact *c, struct item *i)
 		n += is_body ? 0 : m.body_parts;
 		memcpy(body + sizeof(m) + n * sizeof(uint64_t), &p->v[k].pos, sizeof(uint64_t));
 	}
-	places_free(c, i->r.head.id);
 }
 
 static enum cold_put put_dict_of(struct compact *c, const struct item *i, int *error)
@@ -356,6 +359,8 @@ static enum cold_put put_item(struct compact *c, struct item *i, int *error)
 	if (i->r.head.type == REC_MSG)
 		point(c, i);
 	got = cold_put(&c->cold, &i->r.head, &i->r.body, 1, &i->to, error);
+	if (got == COLD_OK && i->r.head.type == REC_MSG)
+		places_free(c, i->r.head.id);
 	if (got == COLD_OK && (i->r.head.type == REC_BODY || i->r.head.type == REC_RCPT))
 		note_place(c, i);
 	return got;
@@ -501,12 +506,32 @@ static void end_round(struct compact *c)
 	c->o.done(c->o.ctx);
 }
 
+/* The MSG still points to the old parts, and nobody looks elsewhere: these are the ones that live. */
+static void take_parts_back(struct compact *c)
+{
+	size_t at = 0;
+	uint64_t id;
+	const struct places *p;
+
+	while ((p = map_next(&c->places, &at, &id)))
+		for (uint32_t k = 0; k < p->n; k++) {
+			struct record old = {.pos = p->v[k].from,
+					     .head = {.type = p->v[k].type,
+						      .id = id,
+						      .number = p->v[k].number,
+						      .n = p->v[k].n}};
+
+			live_copied(c->o.live, &old, p->v[k].pos);
+		}
+}
+
 /* Where parts were copied whose MSG still points to the old ones, all victims stay. */
 static void give_up(struct compact *c)
 {
 	uint32_t from = c->chunk.rest || c->places.n > 0 ? 0 : c->victim;
 
 	tell_live(c);
+	take_parts_back(c);
 	for (uint32_t i = from; i < c->round->victims_n; i++)
 		c->round->victims[i].failed = true;
 	end_round(c);
