@@ -216,10 +216,15 @@ def fail_a_write(h, logs):
     pid = h.pids("quire-journald")[0]
     tracer = subprocess.Popen(["strace", "-f", "-qq", "-o", str(logs), "-e", "trace=pwritev2", "-e", "inject=pwritev2:error=EIO:when=1", "-p", str(pid)])
     until(lambda: not lab.alive(pid) or is_traced(pid), 5)
-    time.sleep(0.2)                     # its threads, too
-    answer(h)
-    gone = until(lambda: not lab.alive(pid), 10)
-    tracer.wait(10)
+    # Its threads are traced a little later: the first writes may still succeed.
+    deadline = time.monotonic() + 30
+    while lab.alive(pid) and time.monotonic() < deadline:
+        answer(h)
+        time.sleep(0.2)
+    gone = not lab.alive(pid)
+    if not gone:
+        tracer.terminate()
+    tracer.wait(60)
     return gone
 
 
