@@ -181,6 +181,9 @@ static void job_free(struct lspawn *ls, struct job *j)
 	body_drop_if_done(ls, b);
 }
 
+/* Beside the letters of qmail's spawners: it was not tried, for want of its body. */
+#define NO_BODY 'B'
+
 static enum outcome outcome_of(char letter)
 {
 	switch (letter) {
@@ -193,7 +196,8 @@ static enum outcome outcome_of(char letter)
 static void send_verdict(struct lspawn *ls, uint32_t number, char letter, struct span text)
 {
 	struct msg_verdict v = {.job = number, .results = 1};
-	struct msg_result  result = {.outcome = (uint8_t)outcome_of(letter)};
+	struct msg_result  result = {.outcome = (uint8_t)outcome_of(letter),
+				     .slow = letter == NO_BODY ? 3 : 0};
 	char               tail[TAIL_MAX] = {0};
 
 	text = span_until(text, REPORT_SHOWN);
@@ -254,7 +258,7 @@ static void job_ready(struct lspawn *ls, struct job *j)
 
 	list_remove(&j->link);
 	if (j->body->failed)
-		return job_done(ls, j, 'Z', SPAN("Unable to read message. (#4.3.0)\n"));
+		return job_done(ls, j, NO_BODY, SPAN("Unable to read message. (#4.3.0)\n"));
 	if (j->body->size != j->size || (j->body->id != 0 && j->body->id != j->id))
 		return job_done(ls, j, 'Z', SPAN("Message has a wrong body. (#4.3.0)\n"));
 	if (!j->has_host)

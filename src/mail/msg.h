@@ -204,7 +204,8 @@ struct msg_result {                               /* text_n bytes follow, padded
 	uint32_t rcpt;                            /* position in the DELIVER */
 	uint16_t text_n;
 	uint8_t  outcome;                         /* DELIVERED, DEFERRED or FAILED */
-	/* 1: the site asked us to slow down; 2: it could not be reached */
+	/* 1: the site asked us to slow down; 2: it could not be reached; 3: the body was lost on the way,
+	 * which says nothing about site or recipient */
 	uint8_t  slow;
 };
 /* docs/qmail.md 9.12: 5000 bytes of server reply, and our words */

@@ -192,7 +192,7 @@ static void lose_body(struct talk_qmtp *t)
 	struct task *j = last_package(t)->task;
 
 	task_settle_rest(j, OUTCOME_DEFERRED,
-			 task_text(j, "Unable to read message. (#4.3.0)\n"), TASK_FAST);
+			 task_text(j, "Unable to read message. (#4.3.0)\n"), TASK_NO_BODY);
 	t->n--;
 	t->in_package = false;
 	t->closing = true;

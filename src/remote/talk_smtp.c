@@ -454,7 +454,7 @@ static void send_body(struct talk_smtp *t)
 		case SOURCE_GONE:
 			settle_all_and_end(
 				t, task_text(t->task, "Unable to read message. (#4.3.0)\n"),
-				TASK_FAST);
+				TASK_NO_BODY);
 			return;
 		}
 	}

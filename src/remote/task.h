@@ -19,7 +19,7 @@
 #define TASK_TEXTS_MAX (1024 * 1024)              /* more would not fit in the verdict either */
 
 enum { TASK_OPEN = 0, TASK_TAKEN = 0x80 };        /* beside enum outcome */
-enum task_slow { TASK_FAST, TASK_ASKED_SLOW, TASK_UNREACHED };
+enum task_slow { TASK_FAST, TASK_ASKED_SLOW, TASK_UNREACHED, TASK_NO_BODY };
 
 struct task_result {
 	struct span text;

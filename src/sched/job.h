@@ -42,6 +42,7 @@ struct job {
 	uint32_t       number;
 	/* Wall time of the next try, should this one be deferred */
 	uint64_t       retry_s;
+	bool           no_body;                   /* the agent lost the body on the way */
 	bool           dying;                     /* its message is too old for one more try */
 };
 

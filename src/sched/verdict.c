@@ -181,12 +181,14 @@ static enum lane_news worse(enum lane_news a, uint8_t slow)
 {
 	if (slow == 2)
 		return LANE_DEAD;
+	if (slow == 3 && a == LANE_WELL)
+		return LANE_NOTHING;
 	return slow == 1 && a != LANE_DEAD ? LANE_SLOW : a;
 }
 
 /* false: the agent does not keep to the table in mail/msg.h. */
 static bool take_results(struct span tail, uint32_t results, struct one *ones, uint32_t n,
-			 enum lane_news *news)
+			 enum lane_news *news, bool *no_body)
 {
 	for (uint32_t i = 0; i < results; i++) {
 		struct msg_result r;
@@ -202,6 +204,7 @@ static bool take_results(struct span tail, uint32_t results, struct one *ones, u
 		ones[r.rcpt].outcome = r.outcome;
 		ones[r.rcpt].text = span_until(text, r.text_n);
 		*news = worse(*news, r.slow);
+		*no_body = *no_body || r.slow == 3;
 	}
 	return tail.n == 0;
 }
@@ -253,7 +256,7 @@ static uint16_t gather(struct one *ones, uint32_t from, uint32_t n, struct msg_r
  * soon instead of being written down. */
 static bool is_spoilt(const struct job *j)
 {
-	return j->handle->stale && !j->dying && j->run->attempt < SPOILT_TRIES;
+	return (j->handle->stale || j->no_body) && !j->dying && j->run->attempt < SPOILT_TRIES;
 }
 
 static void tell(struct plan *p, const struct job *j, struct one *ones, uint32_t n)
@@ -421,7 +424,7 @@ bool plan_verdict(struct plan *p, uint32_t role, uint32_t index, const struct ms
 	n = j->run->count;
 	check(n <= JOB_RCPTS_MAX);
 	list_recipients(j->run, ones);
-	if (!take_results(tail, v->results, ones, n, &news))
+	if (!take_results(tail, v->results, ones, n, &news, &j->no_body))
 		return false;
 	end_job(p, j, ones, n, news);
 	message_check_end(p, m);

@@ -636,6 +636,24 @@ static void a_body_that_is_lost_is_opened_anew(void **state)
 }
 
 /* What its death spoilt is tried soon, but not for ever: the message may be what kills it. */
+/* The agent may notice before we do. */
+static void what_an_agent_had_no_body_of_is_tried_soon(void **state)
+{
+	static const struct fake_result lost[] = {{OUTCOME_DEFERRED, 3, "Unable to read message."}};
+	uint16_t window;
+
+	fake_plan(&f);
+	submit(64, "s@x.example", one_remote, 1);
+	fake_ready(&f, 2);
+	window = lane_of(&f.plan.lanes, CHANNEL_REMOTE, SPAN("joe@far.example"))->window;
+	assert_true(fake_verdict(&f, &f.deliveries[0], lost, 1));
+	assert_int_equal(f.plan.owed_n, 0);
+	assert_int_equal(lane_of(&f.plan.lanes, CHANNEL_REMOTE, SPAN("joe@far.example"))->window, window);
+	fake_advance(&f, AGENT_LOST_WAIT_S);
+	plan_tick(&f.plan);
+	assert_int_equal(f.deliveries_n, 2);
+}
+
 static void deferrals_of_a_lost_body_are_tried_soon(void **state)
 {
 	fake_plan(&f);
@@ -1018,6 +1036,7 @@ int main(void)
 		TEST(an_agent_that_is_lost_loses_nothing),
 		TEST(an_agent_never_gets_more_than_it_takes),
 		TEST(a_body_that_is_lost_is_opened_anew),
+		TEST(what_an_agent_had_no_body_of_is_tried_soon),
 		TEST(deferrals_of_a_lost_body_are_tried_soon),
 		TEST(everything_is_due_on_demand),
 		TEST(draining_finishes_and_starts_nothing),
