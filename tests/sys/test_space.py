@@ -219,7 +219,8 @@ def passing(report, dice):
               f"{sampler.most / MB:.0f} MB and {sampler.worst:.2f} of it; now {used / MB:.0f} of {allowed / MB:.0f} MB; {space}")
     for line in sampler.over[:5]:
         print("#", line)
-    report.ok(space["live_bytes"] < 3 * late * mean, f"what lives is counted as {space['live_bytes']} bytes, {late} messages of {mean}")
+    # Outcomes live as long as a MSG of theirs lies somewhere, in the last segment of a run that ended for a minute.
+    report.ok(space["live_bytes"] < 3 * late * mean + SEGMENT, f"what lives is counted as {space['live_bytes']} bytes, {late} messages of {mean}")
     report.ok(space["given_up"] >= chunks * CHUNK * 300 // SEGMENT, f"{space['given_up']} segments were given up by this run of journald")
     h.stop()
     h.start()
