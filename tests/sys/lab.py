@@ -114,7 +114,10 @@ class Host:
         argv = [str(bin_dir() / "quire"), *verb.split(), "--home", str(self.home), *args]
         kw.setdefault("stdout", subprocess.PIPE)
         kw.setdefault("stderr", subprocess.STDOUT)
-        done = subprocess.run(argv, text=True, timeout=kw.pop("timeout", 120), **kw)
+        try:
+            done = subprocess.run(argv, text=True, timeout=kw.pop("timeout", 120), **kw)
+        except subprocess.TimeoutExpired as e:
+            raise RuntimeError(f"{' '.join(argv)}: no answer in {e.timeout} s\n{self.tail()}") from e
         if check and done.returncode:
             raise RuntimeError(f"{' '.join(argv)}: exit {done.returncode}: {done.stdout}\n{self.tail()}")
         return done
@@ -197,7 +200,7 @@ class Host:
         return len(victims)
 
     def status(self):
-        return json.loads(self.quire("status", "--json").stdout)
+        return json.loads(self.quire("status", "--json", timeout=15).stdout)
 
     def queue(self):
         return [json.loads(line) for line in self.quire("queue", "--json").stdout.splitlines()]

