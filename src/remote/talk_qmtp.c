@@ -88,7 +88,7 @@ static void defer_packages(struct talk_qmtp *t, const char *why)
 
 /* Tasks with recipients that no package was begun for.  Where the connection had worked before,
  * a whole one may try again; else its turn is over: it reached the host (docs/qmail.md 9.9). */
-static void give_waiting_back(struct talk_qmtp *t, const char *why)
+static void give_waiting_back(struct talk_qmtp *t, const char *why, bool no_body)
 {
 	struct link *l;
 
@@ -98,9 +98,10 @@ static void give_waiting_back(struct talk_qmtp *t, const char *why)
 			task_text(j, "Connected to %s but %s (#4.4.2)\n", t->ip, why);
 
 		if (t->answered && j->next == 0)
-			task_trouble(j, text, TASK_UNREACHED);
+			task_trouble(j, text, no_body ? TASK_NO_BODY : TASK_UNREACHED);
 		else
-			task_settle_rest(j, OUTCOME_DEFERRED, text, TASK_FAST);
+			task_settle_rest(j, OUTCOME_DEFERRED, text,
+					 no_body ? TASK_NO_BODY : TASK_FAST);
 		finish_task(t, j);
 	}
 }
@@ -115,7 +116,7 @@ static void end_talk(struct talk_qmtp *t, const char *why)
 		t->manners = QMTP_SHORT;
 	t->over = true;
 	defer_packages(t, why);
-	give_waiting_back(t, why);
+	give_waiting_back(t, why, false);
 	check(t->tasks == 0);
 }
 
@@ -201,7 +202,7 @@ static void lose_body(struct talk_qmtp *t)
 		if (package_at(t, i)->task == j)
 			package_at(t, i)->task = NULL;
 	finish_task(t, j);
-	give_waiting_back(t, "another message could not be read.");
+	give_waiting_back(t, "another message could not be read.", true);
 	if (t->n == 0)
 		end_talk(t, "nothing is left to say.");
 }
@@ -250,7 +251,7 @@ void talk_qmtp_task(struct talk_qmtp *t, struct task *j)
 	list_add_end(&t->waiting, &j->link);
 	t->tasks++;
 	if (t->over || t->closing)                /* the task before it has just ended it */
-		give_waiting_back(t, "another message could not be read.");
+		give_waiting_back(t, "another message could not be read.", true);
 	else
 		send_packages(t);
 }
