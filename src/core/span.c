@@ -1,5 +1,7 @@
 #include "core/span.h"
 
+#include "core/check.h"
+
 #include <string.h>
 
 struct span span_of(const void *p, size_t n)
@@ -171,4 +173,30 @@ int span_cmp(struct span a, struct span b)
 	if (c != 0)
 		return c;
 	return a.n < b.n ? -1 : a.n > b.n;
+}
+
+size_t span_utf8(struct span s)
+{
+	static const struct {
+		unsigned char first, last, second, second_last;
+		uint8_t n;
+	} forms[] = {
+		{0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
+		{0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3},
+		{0xee, 0xef, 0x80, 0xbf, 3}, {0xf0, 0xf0, 0x90, 0xbf, 4},
+		{0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
+	};
+	const unsigned char *p = (const unsigned char *)s.p;
+
+	for (size_t f = 0; f < ARRAY_N(forms); f++) {
+		if (p[0] < forms[f].first || p[0] > forms[f].last || s.n < forms[f].n)
+			continue;
+		if (p[1] < forms[f].second || p[1] > forms[f].second_last)
+			return 0;
+		for (size_t i = 2; i < forms[f].n; i++)
+			if ((p[i] & 0xc0) != 0x80)
+				return 0;
+		return forms[f].n;
+	}
+	return 0;
 }

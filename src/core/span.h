@@ -47,4 +47,7 @@ bool        span_to_cstr(struct span s, char *dst, size_t cap);
 char        span_lower(char c);                   /* ASCII only */
 int         span_cmp(struct span a, struct span b);
 
+/* How many bytes of s (not empty) begin a well-formed character of more than one byte (RFC 3629); 0: none. */
+size_t      span_utf8(struct span s);
+
 #endif

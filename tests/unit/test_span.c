@@ -99,9 +99,22 @@ static void names_for_system_calls(void **state)
 	assert_false(span_to_cstr(SPAN("a\0b"), c, sizeof(c)));
 }
 
+static void utf8(void **state)
+{
+	assert_int_equal(span_utf8(SPAN("\xc3\xa9x")), 2);
+	assert_int_equal(span_utf8(SPAN("\xe2\x82\xac")), 3);
+	assert_int_equal(span_utf8(SPAN("\xf0\x9f\x93\xa7")), 4);
+	assert_int_equal(span_utf8(SPAN("x")), 0);
+	assert_int_equal(span_utf8(SPAN("\xc3")), 0);         /* cut */
+	assert_int_equal(span_utf8(SPAN("\xc0\xaf")), 0);     /* too long a form */
+	assert_int_equal(span_utf8(SPAN("\xed\xa0\x80")), 0); /* a surrogate */
+	assert_int_equal(span_utf8(SPAN("\xe2\x82x")), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(utf8),
 		cmocka_unit_test(everything_accepts_the_empty_span),
 		cmocka_unit_test(compares),
 		cmocka_unit_test(cuts),
